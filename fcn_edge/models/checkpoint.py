@@ -1,0 +1,97 @@
+"""Weights in and out of files, without ever running what a file holds.
+
+A checkpoint is a safetensors file with the spec in its metadata; float16 halves it and costs no label
+that was measured. Pretrained trunks come as bare state dicts, safetensors or `.pth`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fcn_edge import models
+from fcn_edge.errors import ModelError, SpecError
+from fcn_edge.models.network import Network
+from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+
+StateDict = dict[str, Tensor]
+
+
+def read_state(path: Path) -> tuple[StateDict, str | None]:
+    """The tensors of a safetensors or `.pth` file in float32, and its spec as JSON if it has one.
+
+    Raises ModelError where the file is missing, broken, or a pickle that holds more than tensors.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file.")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(str(path), "pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: not a dict
+                spec = (file.metadata() or {}).get(METADATA_KEY)
+        except SafetensorError as error:
+            raise ModelError(f"{path}: not a safetensors file ({error}). Copy it again, or export it anew.") from error
+    else:
+        state, spec = _read_pth(path), None
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, spec
+
+
+def _read_pth(path: Path) -> StateDict:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: this pickle holds more than tensors and could run code, so it was not opened. "
+            "Save its state dict alone: torch.save(model.state_dict(), ...), or as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a PyTorch weights file ({str(error).splitlines()[0]}).") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path}: holds no state dict (names to tensors). Save model.state_dict().")
+    return state
+
+
+def load(path: Path, variant: str | None = None) -> tuple[Network, ModelSpec]:
+    """The network and spec of a checkpoint that `save_checkpoint` wrote.
+
+    variant: what the caller takes the file for; ModelError where it is another.
+    """
+    state, text = read_state(path)
+    if text is None:
+        raise SpecError(
+            f"{path}: weights without a spec, so its variant and classes are unknown. "
+            "Train from it with `fcn-edge train --weights`, or take a checkpoint that fcn-edge wrote."
+        )
+    spec = from_json(text, str(path))
+    if variant and variant != spec.variant:
+        raise ModelError(f"{path} is a checkpoint of {spec.variant}, not of {variant}. Pass --variant {spec.variant}.")
+    network = models.build(spec.variant, len(spec.classes))
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    wrong = [*missing, *unexpected]
+    if wrong:
+        raise ModelError(
+            f"{path} says that it is {spec.variant}, but {len(wrong)} tensors do not fit, first: {wrong[0]}. "
+            "Export it again with this version."
+        )
+    return network.eval(), spec
+
+
+def save_checkpoint(path: Path, network: Network, spec: ModelSpec) -> None:
+    """Write the network's parameters as float16 with its spec, by way of a temporary name."""
+    state = {key: value.detach().half().contiguous() for key, value in network.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(save(state, {METADATA_KEY: spec.to_json()}))
+    os.replace(temporary, path)
+
+
+def sha256(path: Path) -> str:
+    """The hash by which provenance names a weights file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

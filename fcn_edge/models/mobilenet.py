@@ -1,0 +1,51 @@
+"""MobileNetV2 without batch norm: Sandler et al. 2018, table 2, names as torchvision's.
+
+Batch norm is folded into the convolutions before anything is trained here. What is left is what runs on
+the edge, so training, export and quantisation see the very same graph.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+# expansion, channels, repeats, stride of the first repeat: table 2
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def conv_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups)
+    return nn.Sequential(convolution, nn.ReLU6(inplace=True))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project: section 3.3. The first block of the network does not expand."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = [conv_relu6(inputs, hidden, 1)] if expansion > 1 else []
+        layers += [conv_relu6(hidden, hidden, 3, stride, groups=hidden), nn.Conv2d(hidden, outputs, 1)]
+        self.conv = nn.Sequential(*layers)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+    def expand(self, x: Tensor) -> Tensor:
+        """The expanded features, before they are filtered: (N, hidden, h, w) at the input's stride."""
+        return self.conv[0](x)
+
+    def finish(self, expanded: Tensor) -> Tensor:
+        """The block's output from its expanded features; only where nothing is added."""
+        return self.conv[1:](expanded)
+
+
+def features() -> nn.Sequential:
+    """The 18 blocks up to 320 channels at stride 32; `features[i]` is torchvision's `features.i`."""
+    blocks: list[nn.Module] = [conv_relu6(3, 32, 3, stride=2)]
+    channels = 32
+    for expansion, outputs, repeats, stride in STAGES:
+        for repeat in range(repeats):
+            blocks.append(InvertedResidual(channels, outputs, stride if repeat == 0 else 1, expansion))
+            channels = outputs
+    return nn.Sequential(*blocks)

@@ -1,0 +1,132 @@
+"""A network to an ONNX file with dynamic N, H and W that says what it is.
+
+The TorchScript exporter is used on purpose: the newer one specialises sides of the form 32k+1 to the
+example's (pytorch/pytorch#126607), and a graph of convolutions needs none of what it adds.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fcn_edge.errors import FcnEdgeError
+from fcn_edge.onnx_export.parity import Parity, check_parity
+from fcn_edge.spec import METADATA_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    from fcn_edge.models.network import Network
+
+OPSET = 17  # the last that TensorRT 8.6 reads; nothing here needs a later one
+EXAMPLE_BATCH = 2  # an example of one picture would export a fixed batch (pytorch/pytorch#157621)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how closely it follows PyTorch."""
+
+    path: Path
+    spec: ModelSpec
+    nodes: int
+    megabytes: float
+    parity: list[Parity]
+
+
+class _Labels(nn.Module):
+    """A network with its last upsampling and the argmax inside: uint8 (N, H, W)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame: Tensor) -> Tensor:
+        aligned = self.network.geometry.grid == "align_corners"
+        size = frame.shape[1:3]
+        scores = F.interpolate(self.network(frame), size, mode="bilinear", align_corners=aligned)
+        return scores.argmax(1).to(torch.uint8)
+
+
+def export(network: Network, spec: ModelSpec, path: Path, photos: Sequence[np.ndarray]) -> Exported:
+    """Write `network` to `path` and check it there; a file that fails a check is not left behind.
+
+    spec:   what the file is to say of itself; its output decides between scores and labels.
+    photos: uint8 (H, W, 3), BGR: real pictures on which PyTorch and the file have to agree, both in float32.
+    Raises FcnEdgeError where an axis lost its freedom or the two disagree.
+    """
+    network = network.eval().float()
+    network.take_bgr()
+    module = network if spec.output.kind == "scores" else _Labels(network)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        file = Path(folder) / path.name
+        _trace(module, spec, file)
+        model = _simplify(onnx.load(file), spec)
+        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, file)
+        parity = check_parity(module, spec, file, photos)
+        os.replace(file, path)
+    return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
+
+
+def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:
+    height, width = spec.side(4 * spec.stride), spec.side(6 * spec.stride)
+    example = torch.zeros(EXAMPLE_BATCH, height, width, 3, dtype=torch.uint8)
+    output = spec.output.kind
+    axes = {0: "N", 2: "h", 3: "w"} if output == "scores" else {0: "N", 1: "H", 2: "W"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself, explained above
+        torch.onnx.export(
+            module,
+            (example,),
+            str(file),
+            opset_version=OPSET,
+            input_names=["frame"],
+            output_names=[output],
+            dynamic_axes={"frame": {0: "N", 1: "H", 2: "W"}, output: axes},
+            dynamo=False,
+        )
+    _check_axes(onnx.load(file, load_external_data=False), spec, "the export")
+
+
+def _simplify(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    """onnxsim's result, or onnxslim's where onnxsim fails."""
+    import onnxsim
+
+    try:
+        simplified, same = onnxsim.simplify(model)
+    except Exception as error:  # onnxsim raises whatever its C++ side throws
+        same, simplified = False, model
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(f"onnxsim gave up on {spec.name} ({reason}); onnxslim takes its place.", stacklevel=2)
+    if not same:
+        import onnxslim
+
+        simplified = onnxslim.slim(model)
+    assert isinstance(simplified, onnx.ModelProto)
+    _check_axes(simplified, spec, "the simplification")
+    return simplified
+
+
+def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
+    """Raise FcnEdgeError unless N, H and W of the input and N, h, w of the output are free."""
+    for value, fixed in ((model.graph.input[0], 3), (model.graph.output[0], None)):
+        dims = value.type.tensor_type.shape.dim
+        free = [index for index, dim in enumerate(dims) if dim.dim_param]
+        wanted = [index for index in range(len(dims)) if index != (fixed or (1 if len(dims) == 4 else None))]
+        if free != wanted:
+            sizes = [dim.dim_param or dim.dim_value for dim in dims]
+            raise FcnEdgeError(
+                f"{spec.name}: after {step} {value.name} has the axes {sizes}; N, height and width have to be free. "
+                "Nothing was written. A Python number taken from a tensor's shape fixes an axis: look for int()."
+            )
