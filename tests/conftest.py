@@ -1,0 +1,45 @@
+"""What all tests share.
+
+A test marked `debian` wants a program that comes with a Debian package; elsewhere it skips and names both. Where the
+packages were installed for the tests' sake (FCN_EDGE_REQUIRE_DEBIAN=1, set by .ci/run) such a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("debian"):
+        for program, package in marker.kwargs.items():
+            if shutil.which(program) is None:
+                pytest.skip(f"{program} is not there. Debian, Ubuntu: sudo apt install {package}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    required = os.environ.get("FCN_EDGE_REQUIRE_DEBIAN") == "1"
+    if required and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("debian"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped although Debian's packages are installed: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def cat() -> Path:
+    """The photo of a cat that the repository ships, 451x300."""
+    return EXAMPLES / "cat.jpg"
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Path:
+    """The photo of an astronaut that the repository ships, 512x512."""
+    return EXAMPLES / "astronaut.jpg"
