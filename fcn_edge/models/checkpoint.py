@@ -10,16 +10,17 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fcn_edge import models
+from fcn_edge import __version__, models
 from fcn_edge.errors import ModelError, SpecError
 from fcn_edge.models.network import Network
-from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+from fcn_edge.spec import METADATA_KEY, VOC_CLASSES, ModelSpec, Output, from_json
 
 StateDict = dict[str, Tensor]
 
@@ -34,7 +35,7 @@ def read_state(path: Path) -> tuple[StateDict, str | None]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(str(path), "pt") as file:
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: not a dict
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
                 spec = (file.metadata() or {}).get(METADATA_KEY)
         except SafetensorError as error:
             raise ModelError(f"{path}: not a safetensors file ({error}). Copy it again, or export it anew.") from error
@@ -82,6 +83,29 @@ def load(path: Path, variant: str | None = None) -> tuple[Network, ModelSpec]:
             "Export it again with this version."
         )
     return network.eval(), spec
+
+
+def untrained(variant: str, seed: int = 0) -> tuple[Network, ModelSpec]:
+    """The variant with seeded noise for weights, for VOC's classes; its spec says so."""
+    torch.manual_seed(seed)
+    network = models.build(variant, len(VOC_CLASSES)).eval()
+    return network, describe(network, variant, trained=False)
+
+
+def describe(network: Network, variant: str, trained: bool = True, **provenance: Any) -> ModelSpec:
+    """The spec of a network as it was built here, for VOC's classes."""
+    geometry = network.geometry
+    return ModelSpec(
+        name=variant,
+        variant=variant,
+        classes=VOC_CLASSES,
+        trained=trained,
+        size=geometry.size,
+        stride=geometry.stride,
+        sides=geometry.sides,
+        output=Output("scores", geometry.output_stride, geometry.grid),
+        provenance={"fcn_edge": __version__, "torch": torch.__version__, **provenance},
+    )
 
 
 def save_checkpoint(path: Path, network: Network, spec: ModelSpec) -> None:

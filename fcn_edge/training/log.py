@@ -6,7 +6,7 @@ import csv
 import os
 from pathlib import Path
 
-FIELDS = ("step", "loss", "label_loss", "soft_loss", "rate", "pictures_per_second", "mean_iou")
+FIELDS: tuple[str, ...] = ("step", "loss", "label_loss", "soft_loss", "rate", "pictures_per_second", "mean_iou")
 
 
 class Log:

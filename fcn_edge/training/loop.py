@@ -7,9 +7,10 @@ is killed at any moment goes on from its last saved step with the batches it wou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -61,6 +62,8 @@ def train(
     model, optimizer = fabric.setup(network, optimizer)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
 
+    averaged = cast(Network, average.module)
+
     state = load_state(folder, recipe)
     step, best = (state.step, state.best) if state else (0, 0.0)
     if state:
@@ -71,7 +74,9 @@ def train(
     meter = _Meter(recipe.batch)
     saved = time.monotonic()
 
-    batches = fabric.setup_dataloaders(loader(crops, step, workers)) if step < recipe.steps else []
+    batches: Iterable[Any] = ()
+    if step < recipe.steps:
+        batches = fabric.setup_dataloaders(loader(crops, step, workers))
     for batch in batches:
         model.train()
         _freeze_trunk(network, frozen=step < recipe.frozen_trunk_steps)
@@ -95,12 +100,12 @@ def train(
             log.add(step=step, rate=optimizer.param_groups[0]["lr"], **meter.read())
         mean_iou = None
         if step % recipe.validate_every == 0 or last:
-            mean_iou = validate(average.module)
+            mean_iou = validate(averaged)
             log.add(step=step, mean_iou=mean_iou)
             log.draw()
             if mean_iou > best:
                 best = mean_iou
-                keep_best(average.module, mean_iou)
+                keep_best(averaged, mean_iou)
             meter.restart()
         if last or mean_iou is not None or time.monotonic() - saved > SAVE_SECONDS:
             save_state(
@@ -110,7 +115,7 @@ def train(
             )
             saved = time.monotonic()
         yield Progress(step, meter.loss, meter.speed, mean_iou)
-    network.load_state_dict(average.module.state_dict())
+    network.load_state_dict(averaged.state_dict())
 
 
 def _parameter_groups(network: nn.Module, pretrained: set[str], recipe: Recipe) -> list[dict]:

@@ -43,7 +43,7 @@ def loader(crops: Crops, first_step: int, workers: int) -> DataLoader:
     """Batches from step `first_step` to the recipe's last."""
     recipe = crops.recipe
     numbers = range(first_step * recipe.batch, recipe.steps * recipe.batch)
-    return DataLoader(crops, recipe.batch, sampler=numbers, num_workers=workers, drop_last=True, prefetch_factor=4 if workers else None)
+    return DataLoader(crops, recipe.batch, sampler=numbers, num_workers=workers, prefetch_factor=4 if workers else None)
 
 
 def hold_back(samples: Sequence[Sample], every: int) -> tuple[list[Sample], list[Sample]]:

@@ -6,7 +6,6 @@ both is kept at an eighth of the teacher's resolution: 90 kB a picture, in float
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
