@@ -1,0 +1,1 @@
+"""`fcn-edge COMMAND`: one file a command, nothing in it but arguments and printing."""

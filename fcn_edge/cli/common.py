@@ -1,0 +1,73 @@
+"""What the commands share: options that mean the same everywhere, printing, progress.
+
+Nothing here imports anything heavy: `fcn-edge --help` loads every command file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from fcn_edge.errors import UsageError
+
+DEFAULT_MODEL = "fcn8s-lite"
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, an ONNX file or a checkpoint.")]
+Backend = Annotated[str, typer.Option("--backend", help="auto, onnxruntime, openvino, torch or litert.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="What to compute in, or nothing: fp32, bf16, fp16, int8.")
+]
+Size = Annotated[
+    str | None, typer.Option("--size", help="Network size: the longer side, or HxW; the model's own where absent.")
+]
+Resize = Annotated[str | None, typer.Option("--resize", help="fit, stretch or native; the model's own where absent.")]
+SpecFile = Annotated[Path | None, typer.Option("--spec", help="TOML that describes a model file without a spec.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; people's text goes to stderr.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is in the way.")]
+
+T = TypeVar("T")
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: commands that a test runs as they stand."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)  # \b: do not wrap
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """`--size` as Segmenter takes it: "512" is the longer side, "384x512" rows by columns."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise UsageError(
+            f"--size {text} is no size. Give the longer side, as in 512, or rows by columns, as in 384x512."
+        )
+    sides = [int(part) for part in parts]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode(), flush=True)
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items` under a progress bar, on stderr and only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, label, total=total, console=Console(stderr=True), transient=True)

@@ -1,0 +1,73 @@
+"""`demo:` is a moving view over the photos that travel with fcn-edge, without end.
+
+It is what a first run shows where there is no camera and no video at hand. The path depends on the
+frame's number alone, so that two runs see the same frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from fcn_edge import resources
+from fcn_edge.errors import SourceError
+from fcn_edge.video.sources import Frame, read_picture
+
+SIZE = (720, 1280)
+RATE = Fraction(30)
+FRAMES_A_PHOTO = 150
+DEEPEST_ZOOM = 1.5
+
+
+class DemoSource:
+    """An endless pan and zoom, 1280x720 at 30 frames a second."""
+
+    uri = "demo:"
+    live = False
+    still = False
+    total: int | None = None
+    size: tuple[int, int] | None = SIZE
+    rate: Fraction | None = RATE
+    time_base: Fraction | None = 1 / RATE
+    pixel_aspect = Fraction(1)
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.files = resources.demo_photos()
+        self.photos = [read_picture(path) for path in self.files]
+        if not self.photos:
+            raise SourceError(f"{resources.folder('examples')}: the demo photos are missing. Install fcn-edge again.")
+        self.problems: list[str] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        sequence = 0
+        while True:
+            photo = self.photos[sequence // FRAMES_A_PHOTO % len(self.photos)]
+            image = _view(photo, sequence % FRAMES_A_PHOTO / FRAMES_A_PHOTO)
+            yield Frame(image, sequence, sequence / RATE, f"demo_{sequence:06d}", 1 / RATE)
+            sequence += 1
+
+    def __enter__(self) -> DemoSource:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        pass
+
+
+def _view(photo: np.ndarray, phase: float) -> np.ndarray:
+    """What the camera sees at `phase` (0 to 1) of its loop over `photo`: always inside it."""
+    height, width = photo.shape[:2]
+    angle = 2 * math.pi * phase
+    zoom = 1 + (DEEPEST_ZOOM - 1) * (1 - math.cos(angle)) / 2
+    scale = zoom * max(SIZE[0] / height, SIZE[1] / width)
+    free_y, free_x = height - SIZE[0] / scale, width - SIZE[1] / scale
+    top, left = free_y * (1 - math.cos(angle)) / 2, free_x * (1 + math.sin(angle)) / 2
+    to_view = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+    return cv2.warpAffine(photo, to_view, (SIZE[1], SIZE[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

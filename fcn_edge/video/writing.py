@@ -1,0 +1,102 @@
+"""Files that get their name only when they are whole.
+
+Everything is written beside its place under a temporary name and renamed, so that a full disk or a
+kill leaves no half file that passes as whole. What fcn-edge wrote carries a mark and may be replaced
+by fcn-edge; anything else is only overwritten with --force.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from fcn_edge.errors import FcnEdgeError, SinkError
+
+MARK = "made by fcn-edge run"
+MARK_WITHIN = 64 * 1024  # bytes from either end: an MP4's metadata closes the file, the others' open it
+ADVICE = {
+    errno.ENOSPC: "Free some space, or name another place.",
+    errno.EDQUOT: "Free some space, or name another place.",
+    errno.EFBIG: "Name a place that takes larger files.",
+    errno.EACCES: "Name a folder that you may write to.",
+    errno.EPERM: "Name a folder that you may write to.",
+    errno.EROFS: "Name a folder that you may write to.",
+}
+
+
+class Draft:
+    """A file under a temporary name, until `commit` gives it its own; `discard` removes it.
+
+    Raises SinkError at once where the folder cannot be written, or where something else is in the way.
+    """
+
+    def __init__(self, path: Path, force: bool) -> None:
+        self.path = path
+        if path.is_dir():
+            raise SinkError(f"{path}: is a folder, not a file. Name a file in it.")
+        if path.exists() and not force and not _is_ours(path):
+            raise SinkError(f"{path}: exists and was not made by fcn-edge. Name another file, or add --force.")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        with sink_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary.touch()
+
+    def commit(self) -> None:
+        with sink_errors(self.path):
+            os.replace(self.temporary, self.path)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes, force: bool) -> None:
+    """`data` at `path`, whole or not at all."""
+    draft = Draft(path, force)
+    try:
+        with sink_errors(path):
+            draft.temporary.write_bytes(data)
+        draft.commit()
+    finally:
+        draft.discard()
+
+
+@contextlib.contextmanager
+def sink_errors(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while writing `path` into a SinkError that says how to mend it."""
+    try:
+        yield
+    except FcnEdgeError:
+        raise
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number is None:
+            raise
+        advice = ADVICE.get(number, "Name another place.")
+        raise SinkError(f"{path}: cannot be written: {os.strerror(number)}. {advice}") from error
+
+
+def mark_picture(data: bytes, note: str) -> bytes:
+    """A PNG or JPEG file with `note` in it as a comment; other formats have no place for one."""
+    if data.startswith(b"\x89PNG"):
+        text = b"tEXtComment\0" + note.encode("latin-1", "replace")
+        chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+        after_header = 8 + 12 + 13  # signature; length, type and CRC of IHDR; its content
+        return data[:after_header] + chunk + data[after_header:]
+    if data.startswith(b"\xff\xd8"):
+        text = note.encode()
+        return data[:2] + b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text + data[2:]
+    return data
+
+
+def _is_ours(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(MARK_WITHIN)
+        file.seek(max(0, path.stat().st_size - MARK_WITHIN))
+        return MARK.encode() in head + b"\0" + file.read()
+    return False
