@@ -23,6 +23,7 @@ class Backend(Protocol):
     device: str  # "CPU: AMD EPYC, 2 threads"
     precision: str  # what is really computed in: "fp32", "bf16", "fp16", "int8"
     versions: dict[str, str]  # {"openvino": "2026.4.1"}
+    seconds: float  # that the output last returned took to compute, without waiting for the one before
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
         """One output for `frames`, which are laid out and typed as the spec's input says.

@@ -1,0 +1,92 @@
+"""The backends, found by name. A new one is a file in this folder and a line here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fcn_edge.errors import BackendError, ModelError, unknown
+from fcn_edge.runtime.protocol import Backend
+from fcn_edge.spec import ModelSpec
+
+BACKENDS = {  # for each kind of file the fastest first, as benchmarks/latency.py measures
+    "openvino": "fcn_edge.runtime.openvino:OpenVino",
+    "onnxruntime": "fcn_edge.runtime.onnxruntime:OnnxRuntime",
+    "litert": "fcn_edge.runtime.litert:LiteRt",
+    "torch": "fcn_edge.runtime.torch:Torch",
+}
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+def names() -> list[str]:
+    """What `backend` may be."""
+    return ["auto", *BACKENDS]
+
+
+def backend_class(name: str) -> Any:
+    """The class behind a name; its library is not loaded. Raises UsageError for a name that is not listed.
+
+    Beside the protocol it has `library` (the module it needs), `install` (the line that installs it) and
+    `suffixes` (of the files that it runs).
+    """
+    if name not in BACKENDS:
+        raise unknown("backend", name, names())
+    module, attribute = BACKENDS[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the backend's library is there; it is not loaded, so it may still turn out to be broken."""
+    package = backend_class(name).library.partition(".")[0]
+    return find_spec(package) is not None
+
+
+def installed() -> list[str]:
+    """The backends whose library is there."""
+    return [name for name in BACKENDS if is_installed(name)]
+
+
+def open_backend(
+    path: Path, spec: ModelSpec, backend: str = "auto", precision: str | None = None, threads: int | None = None
+) -> tuple[Backend, str]:
+    """The backend that runs the file, and the line that says why it is this one.
+
+    Raises UsageError for an unknown backend or precision, BackendError where it is not installed or cannot
+    do what was asked, ModelError where the file is broken or of a kind that nothing here runs.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if threads is not None and threads < 1:
+        raise BackendError(f"{threads} threads were asked for; at least 1 is needed.")
+    if backend != "auto":
+        kind = backend_class(backend)
+        _check_suffix(path, kind.suffixes, backend)
+        return kind(path, spec, precision, threads), f"{backend}: asked for"
+    return _fastest(path, spec, precision, threads)
+
+
+def _fastest(path: Path, spec: ModelSpec, precision: str | None, threads: int | None) -> tuple[Backend, str]:
+    candidates = [name for name in BACKENDS if path.suffix in backend_class(name).suffixes]
+    if not candidates:
+        _check_suffix(path, sorted({s for name in BACKENDS for s in backend_class(name).suffixes}), "fcn-edge")
+    passed_over: list[str] = []
+    for name in candidates:
+        kind = backend_class(name)
+        if not is_installed(name):
+            passed_over.append(f"{name} is not installed: {kind.install}")
+            continue
+        try:
+            opened = kind(path, spec, precision, threads)
+        except BackendError as error:
+            passed_over.append(f"{name}: {error}")
+            continue
+        reason = f"{name}: the fastest here for {path.suffix} files"
+        return opened, "; ".join([reason, *(f"passed over {line}" for line in passed_over)])
+    raise BackendError(f"no backend runs {path}: {'; '.join(passed_over)}")
+
+
+def _check_suffix(path: Path, suffixes: list[str] | tuple[str, ...], who: str) -> None:
+    if path.suffix not in suffixes:
+        raise ModelError(f"{path}: {who} runs files that end in {', '.join(suffixes)}.")

@@ -1,0 +1,127 @@
+"""Which file a model's name means, and what that file says of itself.
+
+The spec is read before any runtime is loaded, because it decides how the runtime is asked. An ONNX file
+is a protocol buffer whose top level can be stepped over field by field without touching the weights, so
+this needs neither the onnx package nor the session that will run the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+from fcn_edge.errors import ModelError, SpecError, unknown
+from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+
+ONNX_GRAPH = 7  # field numbers of ModelProto and StringStringEntryProto (onnx.proto3)
+ONNX_METADATA = 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+PICKLES = (".pth", ".pt")
+
+
+def bundled() -> dict[str, Path]:
+    """The models that travel with the package: name to ONNX file."""
+    folder = Path(str(resources.files("fcn_edge"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+
+
+def find(model: str | Path) -> Path:
+    """The file of a bundled name or a path. Raises UsageError for an unknown name, ModelError for a missing file."""
+    path = Path(model)
+    if path.is_file():
+        return path
+    names = bundled()
+    if str(model) in names:
+        return names[str(model)]
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder. Name the model file in it.")
+    if path.suffix or path.name != str(model):
+        raise ModelError(f"{path}: no such model file.")
+    raise unknown("bundled model", str(model), names)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """What the file says of itself. Raises SpecError if it says nothing, ModelError if it is broken."""
+    if path.suffix in PICKLES:
+        from fcn_edge.runtime.torch import read_pickle_spec
+
+        return read_pickle_spec(path)
+    readers = {".onnx": _onnx_metadata, ".safetensors": _safetensors_metadata}
+    text = readers[path.suffix](path) if path.suffix in readers else None
+    if text is None:
+        raise SpecError(
+            f"{path} does not say what its classes and its input are. Describe it in a TOML file: --spec FILE."
+        )
+    return from_json(text, str(path))
+
+
+def _safetensors_metadata(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    opened: Any = safe_open
+    try:
+        with opened(str(path), framework="numpy") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            return metadata.get(METADATA_KEY)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file ({error}). Copy it again, or export it anew.") from error
+
+
+def check_onnx(path: Path) -> None:
+    """Raises ModelError where the file is no ONNX model or was cut off."""
+    _onnx_metadata(path)
+
+
+def _onnx_metadata(path: Path) -> str | None:
+    broken = ModelError(f"{path} is not an ONNX file, or is damaged. Copy it again, or export it anew.")
+    found: str | None = None
+    seen_graph = False
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            for field, start, end in _fields(data, 0, len(data)):
+                seen_graph |= field == ONNX_GRAPH
+                if field == ONNX_METADATA:
+                    entry = {number: data[a:b].decode() for number, a, b in _fields(data, start, end)}
+                    if entry.get(ENTRY_KEY) == METADATA_KEY:
+                        found = entry.get(ENTRY_VALUE, "")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, IndexError) as error:  # an empty file cannot be mapped: ValueError too
+        raise broken from error
+    if not seen_graph:
+        raise broken
+    return found
+
+
+def _fields(data: mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Field number and extent of each value of a protocol buffer message; ValueError where it is none."""
+    while start < end:
+        tag, start = _varint(data, start)
+        kind = tag & 7
+        if kind == 0:
+            stop = _varint(data, start)[1]
+        elif kind == 2:
+            length, start = _varint(data, start)
+            stop = start + length
+        elif kind in (1, 5):
+            stop = start + (8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"wire type {kind}")
+        if stop > end or tag < 8:
+            raise ValueError("a field reaches beyond its message")
+        yield tag >> 3, start, stop
+        start = stop
+
+
+def _varint(data: mmap, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number of more than 64 bits")

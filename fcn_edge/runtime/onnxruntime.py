@@ -1,0 +1,68 @@
+"""ONNX Runtime on the CPU: everywhere, every operator, float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fcn_edge.errors import BackendError, ModelError
+from fcn_edge.runtime.common import Array, Worker, check_output, first_line, library, settle_precision, wrong_shape
+from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.spec import ModelSpec
+
+FATAL = 4  # log level: errors come as exceptions, and once is enough
+
+
+class OnnxRuntime:
+    """The backend protocol over `onnxruntime.InferenceSession`."""
+
+    name = "onnxruntime"
+    library = "onnxruntime"
+    install = "pip install onnxruntime"
+    suffixes = (".onnx",)
+
+    def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
+        ort = library(self.library, self.install)
+        self.precision = settle_precision(self.name, path, spec, precision, ("fp32",))
+        self.versions: dict[str, str] = {"onnxruntime": ort.__version__}
+        threads = threads or physical_cores()
+        self.device = cpu_device(threads)
+        ort.set_default_logger_severity(FATAL)
+        options: Any = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = FATAL
+        try:
+            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base but this
+            raise ModelError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
+        self._path, self._spec = path, spec
+        self._input: Any = self._session.get_inputs()[0]
+        self._worker = Worker(self._run)
+
+    @property
+    def seconds(self) -> float:
+        return self._worker.seconds
+
+    def infer(self, frames: Array) -> Array:
+        return self._worker.infer(frames)
+
+    def submit(self, frames: Array) -> None:
+        self._worker.submit(frames)
+
+    def collect(self) -> Array:
+        return self._worker.collect()
+
+    def close(self) -> None:
+        self._worker.close()
+        self._session = None
+
+    def _run(self, frames: Array) -> Array:
+        taken = self._input.shape
+        fixed = [(side, given) for side, given in zip(taken, frames.shape, strict=False) if isinstance(side, int)]
+        if len(taken) != frames.ndim or any(side != given for side, given in fixed):
+            raise wrong_shape(self._path, taken, frames.shape)
+        try:
+            outputs = self._session.run(None, {self._input.name: frames})
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed on {self._path}: {first_line(error)}") from error
+        return check_output(self._path, self._spec, outputs[0])

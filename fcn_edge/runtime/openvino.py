@@ -1,0 +1,135 @@
+"""OpenVINO on the CPU: the fastest here, at the price of compiling for each shape.
+
+A graph with open sides runs at half the speed of one with fixed sides, so the file is specialised once for
+each shape that comes, and the last few are kept: a video source has one. By default OpenVINO computes a
+float file in bfloat16 where the CPU has it; it says so, and float32 can be asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fcn_edge.errors import BackendError, ModelError
+from fcn_edge.runtime.common import Array, check_output, first_line, library, settle_precision, wrong_shape
+from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.spec import ModelSpec
+
+KEPT_SHAPES = 4  # a compiled network holds its activations, tens of MB at 513x513
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVino:
+    """The backend protocol over OpenVINO's infer requests."""
+
+    name = "openvino"
+    library = "openvino"
+    install = "pip install openvino"
+    suffixes = (".onnx",)
+
+    def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
+        self._ov = library(self.library, self.install)
+        self._core: Any = self._ov.Core()
+        self.precision = settle_precision(self.name, path, spec, precision, self._precisions())
+        self.versions: dict[str, str] = {"openvino": self._ov.__version__.partition("-")[0]}
+        self._threads = threads or physical_cores()
+        self.device = cpu_device(self._threads)
+        self._path, self._spec = path, spec
+        self._model: Any = self._read(path)
+        self._compiled: OrderedDict[tuple[int, ...], _Shape] = OrderedDict()
+        self._pending: deque[_Flight] = deque()
+        self._done = 0.0  # when the last output was ready
+        self.seconds = 0.0
+
+    def infer(self, frames: Array) -> Array:
+        return self._finish(self._start(frames))
+
+    def submit(self, frames: Array) -> None:
+        self._pending.append(self._start(frames))
+
+    def collect(self) -> Array:
+        return self._finish(self._pending.popleft())
+
+    def close(self) -> None:
+        for flight in self._pending:
+            flight.request.wait()
+        self._pending.clear()
+        self._compiled.clear()
+        self._model = None
+
+    def _precisions(self) -> list[str]:
+        """What the CPU plugin can compute a float file in, its own choice first."""
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = ["fp32", *(name for name in ("bf16", "fp16") if name.upper() in capabilities)]
+        own = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
+        return sorted(able, key=lambda name: HINTS[name] != own)
+
+    def _read(self, path: Path) -> Any:
+        """The graph, by the ONNX front end alone: a broken file would be tried by all others, noisily."""
+        frontend = library("openvino.frontend", self.install).FrontEndManager().load_by_framework("onnx")
+        try:
+            return frontend.convert(frontend.load(str(path)))
+        except Exception as error:  # the front end's failures share no base but this
+            reason = str(error).strip().splitlines()[-1:] or [""]
+            raise ModelError(f"{path}: OpenVINO cannot load it: {reason[0]}") from error
+
+    def _start(self, frames: Array) -> _Flight:
+        shape = self._compiled.get(frames.shape)
+        if shape is None:
+            shape = self._compiled[frames.shape] = _Shape(self._specialise(frames.shape))
+            while len(self._compiled) > KEPT_SHAPES:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(frames.shape)
+        request = shape.idle.pop() if shape.idle else shape.compiled.create_infer_request()
+        request.set_input_tensor(self._ov.Tensor(frames, shared_memory=True))
+        flight = _Flight(shape, request, frames, time.perf_counter())
+        request.start_async()
+        return flight
+
+    def _finish(self, flight: _Flight) -> Array:
+        try:
+            flight.request.wait()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed on {self._path}: {first_line(error)}") from error
+        done = flight.started + flight.request.latency / 1000  # which counts the wait for the request before it
+        self.seconds, self._done = done - max(flight.started, self._done), done
+        output = flight.request.get_output_tensor(0).data.copy()  # the request's own memory is written again
+        flight.shape.idle.append(flight.request)
+        return check_output(self._path, self._spec, output)
+
+    def _specialise(self, frames: tuple[int, ...]) -> Any:
+        taken = self._model.inputs[0].get_partial_shape()
+        if not taken.compatible(self._ov.PartialShape(list(frames))):
+            raise wrong_shape(self._path, list(taken), frames)
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self._threads}
+        if self.precision in HINTS:
+            options["INFERENCE_PRECISION_HINT"] = HINTS[self.precision]
+        try:
+            model = self._model
+            if taken.is_dynamic:
+                model = model.clone()
+                model.reshape({0: list(frames)})
+            return self._core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot compile {self._path}: {first_line(error)}") from error
+
+
+@dataclass
+class _Shape:
+    """The network compiled for one shape, and its requests that are free."""
+
+    compiled: Any
+    idle: list[Any] = field(default_factory=list[Any])
+
+
+@dataclass
+class _Flight:
+    """A request under way."""
+
+    shape: _Shape
+    request: Any
+    frames: Array  # OpenVINO reads this memory and holds no reference to it
+    started: float

@@ -1,0 +1,72 @@
+"""PyTorch, for checkpoints: what training looks at before anything is exported.
+
+The one file of the run side that may import torch and the networks, and only when it is opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fcn_edge.errors import BackendError
+from fcn_edge.runtime.common import Array, Worker, check_output, first_line, library, settle_precision
+from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.spec import ModelSpec
+
+INSTALL = "pip install torch --index-url https://download.pytorch.org/whl/cpu (a GPU machine: pip install torch)"
+
+
+def read_pickle_spec(path: Path) -> ModelSpec:
+    """The spec of a `.pth` checkpoint; a pickle that holds code is refused."""
+    library("torch", INSTALL)
+    return library("fcn_edge.models.checkpoint", INSTALL).load(path)[1]
+
+
+class Torch:
+    """The backend protocol over a network of `fcn_edge.models`, on the first GPU or else on the CPU."""
+
+    name = "torch"
+    library = "torch"
+    install = INSTALL
+    suffixes = (".safetensors", ".pth", ".pt")
+
+    def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
+        torch = self._torch = library(self.library, self.install)
+        self.versions: dict[str, str] = {"torch": torch.__version__}
+        gpu = torch.cuda.is_available()
+        self.precision = settle_precision(self.name, path, spec, precision, ("fp32", "bf16"))
+        self._place: Any = torch.device("cuda" if gpu else "cpu")
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = f"GPU: {torch.cuda.get_device_name()}" if gpu else cpu_device(threads or physical_cores())
+        network, _ = library("fcn_edge.models.checkpoint", INSTALL).load(path)
+        self._network: Any = network.eval().to(self._place, memory_format=torch.channels_last)
+        self._path, self._spec = path, spec
+        self._worker = Worker(self._run)
+
+    @property
+    def seconds(self) -> float:
+        return self._worker.seconds
+
+    def infer(self, frames: Array) -> Array:
+        return self._worker.infer(frames)
+
+    def submit(self, frames: Array) -> None:
+        self._worker.submit(frames)
+
+    def collect(self) -> Array:
+        return self._worker.collect()
+
+    def close(self) -> None:
+        self._worker.close()
+        self._network = None
+
+    def _run(self, frames: Array) -> Array:
+        torch = self._torch
+        lower = torch.autocast(self._place.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), lower, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            try:
+                output = self._network(torch.from_numpy(frames).to(self._place))
+            except RuntimeError as error:
+                raise BackendError(f"PyTorch failed on {self._path}: {first_line(error)}") from error
+            return check_output(self._path, self._spec, output.float().cpu().numpy())

@@ -1,0 +1,212 @@
+"""The one door between frames and labels: everything that segments or measures goes through `Segmenter`.
+
+So a figure in a report is a figure of what ships. Two frames are in flight in `stream`: while the network
+runs on one, the one before it is decoded and the next is prepared.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+
+from fcn_edge.decode import decode
+from fcn_edge.errors import BackendError, FcnEdgeError, SourceError, UsageError, unknown
+from fcn_edge.prepare import Layout, Size, lay_out, prepare
+from fcn_edge.runtime import open_backend
+from fcn_edge.runtime.files import find, read_spec
+from fcn_edge.runtime.protocol import Backend
+from fcn_edge.spec import Deconv, ModelSpec, Resize, from_toml
+
+IN_FLIGHT = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """One frame's labels, and what they were made from."""
+
+    labels: np.ndarray  # uint8 (H, W), at the frame's size
+    scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling, border cut off; None: labels in the graph
+    timings: dict[str, float]  # seconds: prepare, infer, decode
+    spec: ModelSpec
+    frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
+
+    def overlay(self, alpha: float = 0.5) -> np.ndarray:
+        """The frame with its classes in the model's colours: uint8 (H, W, 3), BGR."""
+        from fcn_edge.overlay import overlay  # its kernels are loaded only where something is drawn
+
+        return overlay(self.frame, self.labels, self.spec.palette, alpha)
+
+
+@dataclass
+class _Job:
+    """A frame on its way through the network."""
+
+    frame: np.ndarray
+    layout: Layout
+    prepare: float
+
+
+class Segmenter:
+    """A model, opened to segment frames. Not thread-safe: one thread calls it.
+
+    model:     a bundled name, or a path: an ONNX or TFLite file, a checkpoint.
+    backend:   a name of `fcn_edge.runtime`; `choice` says why `auto` took the one it took.
+    precision: what to compute in; None leaves it to the backend, whose `precision` says what that is.
+    size:      of the network: the longer side or a box (H, W); None: the model's own.
+    resize:    "fit", "stretch", "native" or "letterbox"; None: the model's own.
+    spec:      describes a model file that does not describe itself: a ModelSpec or a TOML file.
+
+    Raises UsageError for unknown names, ModelError, SpecError and BackendError as their docs say.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "fcn8s-lite",
+        backend: str = "auto",
+        precision: str | None = None,
+        size: int | Size | None = None,
+        resize: Resize | None = None,
+        spec: ModelSpec | Path | str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if resize is not None and resize not in get_args(Resize):
+            raise unknown("resize", resize, get_args(Resize))
+        if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
+            raise UsageError(f"a network size is at least 1 pixel, not {size}.")
+        self.path = find(model)
+        if spec is None:
+            spec = read_spec(self.path)
+        self.spec: ModelSpec = spec if isinstance(spec, ModelSpec) else from_toml(Path(spec))
+        self.resize: Resize = resize or self.spec.resize
+        self.size = size
+        self.backend: Backend
+        self.choice: str  # why this backend
+        self.backend, self.choice = open_backend(self.path, self.spec, backend, precision, threads)
+        self._said_nan = False
+        self._streaming = False
+
+    def segment(self, frame: np.ndarray) -> Segmentation:
+        """The labels of one frame: uint8 (H, W, 3), BGR, any size from 1x1.
+
+        Raises SourceError where it is not that.
+        """
+        job, batch = self._prepare(frame)
+        output = self.backend.infer(batch)
+        return self._finish(job, output)
+
+    __call__ = segment
+
+    def stream(self, frames: Iterable[np.ndarray]) -> Generator[Segmentation, None, None]:
+        """The frames' segmentations in their order, the next ones being computed meanwhile.
+
+        A frame must not be written to until its result came. What `frames` raises is raised here after
+        the results of all frames that it gave.
+        """
+        if self._streaming:
+            raise BackendError("this Segmenter is already streaming. Close that stream, or open a second Segmenter.")
+        self._streaming = True
+        jobs: deque[_Job] = deque()
+        source = iter(frames)
+        failure: Exception | None = None
+        try:
+            while failure is None:
+                try:
+                    job, batch = self._prepare(next(source))
+                    self.backend.submit(batch)
+                    jobs.append(job)
+                except Exception as error:  # StopIteration too: the end, like an error, waits for the results
+                    failure = error
+                if jobs and (failure or len(jobs) == IN_FLIGHT):
+                    yield self._collect(jobs)
+            while jobs:
+                yield self._collect(jobs)
+            if not isinstance(failure, StopIteration):
+                raise failure
+        finally:
+            for _ in jobs:  # the caller left early, or a frame failed
+                with suppress(FcnEdgeError):
+                    self.backend.collect()
+            self._streaming = False
+
+    def warm_up(self, frame_size: Size) -> None:
+        """Do what the first frame of (H, W) pixels would pay for: compile for its shape, load the kernels."""
+        self.segment(np.zeros((*frame_size, 3), np.uint8))
+
+    def network_size(self, frame_size: Size) -> Size:
+        """The network's input (h, w) for a frame of (H, W) pixels."""
+        return lay_out(self.spec, frame_size, self.resize, self.size).network
+
+    def _prepare(self, frame: np.ndarray) -> tuple[_Job, np.ndarray]:
+        start = time.perf_counter()
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise SourceError(
+                f"a frame is uint8 (height, width, 3) in BGR order, not {frame.dtype} {frame.shape}. Convert it first."
+            )
+        layout = lay_out(self.spec, frame.shape[:2], self.resize, self.size)
+        batch = prepare(self.spec, frame, layout)
+        return _Job(frame, layout, time.perf_counter() - start), batch
+
+    def _collect(self, jobs: deque[_Job]) -> Segmentation:
+        job = jobs.popleft()
+        return self._finish(job, self.backend.collect())
+
+    def _finish(self, job: _Job, output: np.ndarray) -> Segmentation:
+        start = time.perf_counter()
+        shape = job.frame.shape[:2]
+        if self.spec.output.kind == "labels":
+            scores, labels = None, _stretch(_crop(output[0], job.layout.content), shape)
+        else:
+            scores = output[0]
+            self._check_finite(scores)
+            scores, labels = self._decode(scores, job.layout, shape)
+        timings = {"prepare": job.prepare, "infer": self.backend.seconds, "decode": time.perf_counter() - start}
+        return Segmentation(labels, scores, timings, self.spec, job.frame)
+
+    def _decode(self, scores: np.ndarray, layout: Layout, shape: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Border cut off, then decoded at the frame's size."""
+        output = self.spec.output
+        if self.resize == "native" or isinstance(output.grid, Deconv):
+            # Those place the scores on the network's own pixels: decoded there, cut, and scaled only if they must be.
+            labels = decode(scores, layout.network, output.grid)
+            return scores, _stretch(_crop(labels, layout.content), shape)
+        corner = 1 if output.grid == "align_corners" else 0
+        rows, columns = (-(-(side - corner) // output.stride) + corner for side in layout.content)
+        scores = scores[:, :rows, :columns]
+        return scores, decode(scores, shape, output.grid)
+
+    def _check_finite(self, scores: np.ndarray) -> None:
+        if not self._said_nan and np.isnan(scores.min()):  # the least of them is NaN if any is
+            self._said_nan = True
+            log.warning("%s gives scores that are not numbers; they count as the lowest.", self.path)
+
+    def close(self) -> None:
+        """Release the backend; calling it again does nothing."""
+        self.backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.close()
+
+
+def _crop(labels: np.ndarray, content: Size) -> np.ndarray:
+    return labels[: content[0], : content[1]]
+
+
+def _stretch(labels: np.ndarray, size: Size) -> np.ndarray:
+    """Labels at `size`, each pixel the nearest one's; a contiguous array of the result's own."""
+    if labels.shape != size:
+        return cv2.resize(np.ascontiguousarray(labels), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.ascontiguousarray(labels)
