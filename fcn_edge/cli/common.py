@@ -6,13 +6,14 @@ Nothing here imports anything heavy: `fcn-edge --help` loads every command file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from fcn_edge.errors import UsageError
+from fcn_edge.errors import FcnEdgeError, UsageError
 
 DEFAULT_MODEL = "fcn8s-lite"
 
@@ -71,3 +72,29 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     from rich.progress import track as rich_track
 
     yield from rich_track(items, label, total=total, console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def bar(total: int, label: str) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar, set by calling what is yielded with (done, text); only where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, text="")
+        yield lambda done, text: progress.update(task, completed=done, text=text)
+
+
+def need(*modules: str, extra: str) -> None:
+    """Raise FcnEdgeError with the line that installs `extra` unless all `modules` are there."""
+    from importlib.util import find_spec
+
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise FcnEdgeError(
+            f"this command needs {', '.join(missing)}. In a checkout of fcn-edge: pip install -e '.[{extra}]'"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fcn_edge.models.network import Network
 from fcn_edge.spec import METADATA_KEY, VOC_CLASSES, ModelSpec, Output, from_json
 
 StateDict = dict[str, Tensor]
+PICKLE_START = b"\x80"  # of the files that torch wrote before it wrote zip archives
 
 
 def read_state(path: Path) -> tuple[StateDict, str | None]:
@@ -45,6 +47,8 @@ def read_state(path: Path) -> tuple[StateDict, str | None]:
 
 
 def _read_pth(path: Path) -> StateDict:
+    if not (zipfile.is_zipfile(path) or path.read_bytes()[:1] == PICKLE_START):
+        raise ModelError(f"{path}: not a PyTorch weights file. Save model.state_dict() with torch.save.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -104,7 +108,7 @@ def describe(network: Network, variant: str, trained: bool = True, **provenance:
         stride=geometry.stride,
         sides=geometry.sides,
         output=Output("scores", geometry.output_stride, geometry.grid),
-        provenance={"fcn_edge": __version__, "torch": torch.__version__, **provenance},
+        provenance={"fcn_edge": __version__, "torch": str(torch.__version__), **provenance},
     )
 
 

@@ -48,4 +48,8 @@ def features() -> nn.Sequential:
         for repeat in range(repeats):
             blocks.append(InvertedResidual(channels, outputs, stride if repeat == 0 else 1, expansion))
             channels = outputs
-    return nn.Sequential(*blocks)
+    network = nn.Sequential(*blocks)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # He et al. 2015: without batch norm the default fades out on the way
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    return network

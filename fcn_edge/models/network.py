@@ -34,6 +34,8 @@ class Network(nn.Module):
     """
 
     geometry: Geometry
+    mean: Tensor
+    std: Tensor
     trunk: str  # prefix of the parameters that come pretrained and learn at a slower rate
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
