@@ -62,7 +62,7 @@ def prepare(spec: ModelSpec, frame: np.ndarray, layout: Layout) -> np.ndarray:
     picture = scale(frame, layout.content)
     if layout.content != layout.network:
         below, right = layout.network[0] - layout.content[0], layout.network[1] - layout.content[1]
-        color = [round(value) for value in (spec.input.mean or MEAN)[:: _order(spec)]]
+        color = [int(value) for value in (spec.input.mean or MEAN)[:: _order(spec)]]
         picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=color)
     elif picture is frame:
         picture = frame.copy()

@@ -28,8 +28,8 @@ def names() -> list[str]:
 def backend_class(name: str) -> Any:
     """The class behind a name; its library is not loaded. Raises UsageError for a name that is not listed.
 
-    Beside the protocol it has `library` (the module it needs), `install` (the line that installs it) and
-    `suffixes` (of the files that it runs).
+    Beside the protocol it has `library` and `distribution` (the module it needs and the package that brings
+    it), `install` (the line that installs it), `suffixes` (of the files that it runs) and `precisions()`.
     """
     if name not in BACKENDS:
         raise unknown("backend", name, names())

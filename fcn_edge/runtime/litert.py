@@ -20,13 +20,19 @@ class LiteRt:
     """The backend protocol over LiteRT's interpreter with its XNNPACK kernels."""
 
     name = "litert"
-    library = "ai_edge_litert.interpreter"
+    library, distribution = "ai_edge_litert.interpreter", "ai-edge-litert"
     install = "pip install ai-edge-litert"
     suffixes = (".tflite",)
 
+    @classmethod
+    def precisions(cls) -> list[str]:
+        """What a float file can be computed in here, the default first. Raises BackendError as opening does."""
+        library(cls.library, cls.install)
+        return ["fp32"]
+
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         litert = library(self.library, self.install)
-        self.precision = settle_precision(self.name, path, spec, precision, ("fp32",))
+        self.precision = settle_precision(self.name, path, spec, precision, self.precisions())
         self.versions: dict[str, str] = {"ai-edge-litert": library("ai_edge_litert", self.install).__version__}
         threads = threads or physical_cores()
         self.device = cpu_device(threads)

@@ -17,13 +17,19 @@ class OnnxRuntime:
     """The backend protocol over `onnxruntime.InferenceSession`."""
 
     name = "onnxruntime"
-    library = "onnxruntime"
+    library = distribution = "onnxruntime"
     install = "pip install onnxruntime"
     suffixes = (".onnx",)
 
+    @classmethod
+    def precisions(cls) -> list[str]:
+        """What a float file can be computed in here, the default first. Raises BackendError as opening does."""
+        library(cls.library, cls.install)
+        return ["fp32"]
+
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         ort = library(self.library, self.install)
-        self.precision = settle_precision(self.name, path, spec, precision, ("fp32",))
+        self.precision = settle_precision(self.name, path, spec, precision, self.precisions())
         self.versions: dict[str, str] = {"onnxruntime": ort.__version__}
         threads = threads or physical_cores()
         self.device = cpu_device(threads)

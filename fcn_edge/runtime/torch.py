@@ -26,15 +26,20 @@ class Torch:
     """The backend protocol over a network of `fcn_edge.models`, on the first GPU or else on the CPU."""
 
     name = "torch"
-    library = "torch"
+    library = distribution = "torch"
     install = INSTALL
     suffixes = (".safetensors", ".pth", ".pt")
+
+    @classmethod
+    def precisions(cls) -> list[str]:
+        """What a checkpoint can be computed in, the default first. Not asked of torch, which takes seconds to load."""
+        return ["fp32", "bf16"]
 
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         torch = self._torch = library(self.library, self.install)
         self.versions: dict[str, str] = {"torch": torch.__version__}
         gpu = torch.cuda.is_available()
-        self.precision = settle_precision(self.name, path, spec, precision, ("fp32", "bf16"))
+        self.precision = settle_precision(self.name, path, spec, precision, self.precisions())
         self._place: Any = torch.device("cuda" if gpu else "cpu")
         if threads:
             torch.set_num_threads(threads)

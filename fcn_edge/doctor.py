@@ -1,0 +1,313 @@
+"""What this machine can run, looked at rather than guessed: libraries are loaded, devices are opened.
+
+But for torch, which takes seconds to load. Nothing here raises: what is missing is what the report is for.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from fcn_edge import __version__
+from fcn_edge.errors import BackendError, FcnEdgeError
+from fcn_edge.runtime import BACKENDS, backend_class, is_installed
+from fcn_edge.runtime.files import bundled, read_spec
+from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
+
+TELLING_FLAGS = (  # instruction sets that decide which kernels a runtime takes; x86's names, then ARM's
+    "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
+    "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+H264_ENCODERS = ("libx264", "libopenh264", "h264_nvenc", "h264_v4l2m2m")
+
+
+@dataclass(frozen=True)
+class Machine:
+    system: str
+    python: str
+    cpu: str
+    flags: list[str]
+    cores: int  # physical, that this process may use
+    memory: int | None  # bytes
+    gpus: list[str]  # NVIDIA's, as nvidia-smi names them
+    jetson: str | None  # L4T release and board
+    display: bool
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    installed: bool
+    version: str | None
+    precisions: list[str]  # of a float file, the default first
+    files: list[str]  # endings
+    problem: str | None  # why it cannot be used, with the mend
+
+
+@dataclass(frozen=True)
+class OpenCv:
+    path: str
+    version: str
+    wheels: list[str]  # distributions that brought it; empty: the system's
+    window: str | None  # the toolkit of imshow; None: headless
+    gstreamer: bool
+    ffmpeg: bool
+
+
+@dataclass(frozen=True)
+class Video:
+    av: str
+    h264_encoders: list[str]
+
+
+@dataclass(frozen=True)
+class Camera:
+    path: str
+    name: str
+    permitted: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `fcn-edge doctor` tells; `advice` holds a line for each thing to mend."""
+
+    version: str
+    machine: Machine
+    backends: dict[str, BackendReport]
+    tensorrt: dict[str, str]  # module to version, or why not
+    opencv: OpenCv | None
+    video: Video | None
+    cameras: list[Camera]
+    models: dict[str, str]  # bundled: name to path
+    advice: list[str]
+
+
+def examine() -> Report:
+    """Look at this machine; about a second."""
+    advice: list[str] = []
+    return Report(
+        version=__version__,
+        machine=_machine(),
+        backends=_backends(advice),
+        tensorrt={module: _tensorrt(module) for module in ("tensorrt", "tensorrt_rtx")},
+        opencv=_opencv(advice),
+        video=_video(advice),
+        cameras=_cameras(advice),
+        models=_models(advice),
+        advice=advice,
+    )
+
+
+def _machine() -> Machine:
+    flags = cpu_flags()
+    linux = sys.platform == "linux"
+    return Machine(
+        system=platform.platform(),
+        python=f"{platform.python_version()} ({sys.executable})",
+        cpu=cpu_name(),
+        flags=[flag for flag in TELLING_FLAGS if flag in flags],
+        cores=physical_cores(),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
+        gpus=_gpus(),
+        jetson=_jetson(),
+        display=not linux or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+    )
+
+
+def _gpus() -> list[str]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    fields = "--query-gpu=name,compute_cap,memory.total,driver_version"
+    try:
+        answer = subprocess.run(
+            [program, fields, "--format=csv,noheader"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def _jetson() -> str | None:
+    release = Path("/etc/nv_tegra_release")
+    if not release.exists():
+        return None
+    board = Path("/proc/device-tree/model")
+    name = board.read_text(errors="replace").strip("\0\n") if board.exists() else "Jetson"
+    return f"{name}: {release.read_text(errors='replace').splitlines()[0].lstrip('# ')}"
+
+
+def _backends(advice: list[str]) -> dict[str, BackendReport]:
+    found = {name: _backend(name) for name in BACKENDS}
+    if not any(report.problem is None and ".onnx" in report.files for report in found.values()):
+        advice.append("nothing here runs an ONNX file: pip install openvino onnxruntime")
+    return found
+
+
+def _backend(name: str) -> BackendReport:
+    kind = backend_class(name)
+    files = list(kind.suffixes)
+    if not is_installed(name):
+        return BackendReport(False, None, [], files, f"not installed: {kind.install}")
+    version = _version(kind.distribution)
+    try:
+        return BackendReport(True, version, kind.precisions(), files, None)
+    except BackendError as error:
+        return BackendReport(True, version, [], files, str(error))
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _tensorrt(module: str) -> str:
+    """A version, or why there is none: wheels of that name may hold nothing but a folder."""
+    try:
+        if find_spec(module) is None:
+            return "not installed"
+        loaded = import_module(module)
+    except Exception as error:  # it loads NVIDIA's libraries, which fail in ways of their own
+        return f"installed, but does not load: {error}"
+    if not hasattr(loaded, "Builder"):
+        return "an empty package: its libraries are missing"
+    return str(loaded.__version__)
+
+
+def _opencv(advice: list[str]) -> OpenCv | None:
+    try:
+        import cv2
+    except ImportError as error:
+        advice.append(f"OpenCV does not load ({error}): pip install opencv-python-headless")
+        return None
+    wheels = [f"{name} {version}" for name in OPENCV_WHEELS if (version := _version(name))]
+    if len(wheels) > 1:
+        names = " ".join(wheel.split()[0] for wheel in wheels)
+        advice.append(
+            f"{' and '.join(wheels)} overwrite each other's files: pip uninstall {names}, then install one of them"
+        )
+    build = cv2.getBuildInformation()
+    window = _build_field(build, "GUI")
+    return OpenCv(
+        path=str(cv2.__file__),
+        version=cv2.__version__,
+        wheels=wheels,
+        window=None if window in (None, "", "NONE") else window,
+        gstreamer=(_build_field(build, "GStreamer") or "NO").startswith("YES"),
+        ffmpeg=(_build_field(build, "FFMPEG") or "NO").startswith("YES"),
+    )
+
+
+def _build_field(build: str, name: str) -> str | None:
+    match = re.search(rf"^\s*{name}:[ \t]*(.*)$", build, re.MULTILINE)
+    return match.group(1).strip() if match else None
+
+
+def _video(advice: list[str]) -> Video | None:
+    try:
+        import av
+        from av.codec import Codec
+        from av.codec.codec import UnknownCodecError
+    except ImportError as error:
+        advice.append(f"av does not load ({error}), so no video can be read or written: pip install av")
+        return None
+    encoders: list[str] = []
+    for name in H264_ENCODERS:
+        try:
+            Codec(name, "w")
+        except UnknownCodecError:
+            continue
+        encoders.append(name)
+    if "libx264" not in encoders:
+        advice.append("this av was built without libx264, so no video can be written: pip install --force-reinstall av")
+    return Video(av.__version__, encoders)
+
+
+def _cameras(advice: list[str]) -> list[Camera]:
+    cameras: list[Camera] = []
+    for path in sorted(Path("/dev").glob("video*")):
+        label = Path("/sys/class/video4linux", path.name, "name")
+        name = label.read_text(errors="replace").strip() if label.exists() else "unknown"
+        cameras.append(Camera(str(path), name, os.access(path, os.R_OK | os.W_OK)))
+    if any(not camera.permitted for camera in cameras):
+        advice.append("a camera is there but not permitted: sudo usermod -aG video $USER, then log in again")
+    return cameras
+
+
+def _models(advice: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, path in bundled().items():
+        try:
+            read_spec(path)
+            found[name] = str(path)
+        except FcnEdgeError as error:
+            advice.append(str(error))
+    if not found:
+        advice.append("no model is bundled with this installation: name one with --model")
+    return found
+
+
+def text(report: Report) -> str:
+    """The report for people."""
+    machine, lines = report.machine, [f"fcn-edge {report.version}"]
+    memory = f", {machine.memory / 2**30:.1f} GiB" if machine.memory else ""
+    lines += _section(
+        "machine",
+        [
+            f"{machine.system}, Python {machine.python}",
+            f"{machine.cpu}: {machine.cores} cores{memory}; {' '.join(machine.flags) or 'flags unknown'}",
+            f"GPU: {', '.join(machine.gpus) or 'no NVIDIA GPU'}" + (f"; {machine.jetson}" if machine.jetson else ""),
+            f"display: {'yes' if machine.display else 'no'}",
+        ],
+    )
+    lines += _section("backends", [_backend_line(name, backend) for name, backend in report.backends.items()])
+    lines += _section("not a backend yet", [f"{name:12} {state}" for name, state in report.tensorrt.items()])
+    lines += _section("pictures and video", [*_opencv_lines(report.opencv), *_video_lines(report.video)])
+    lines += _section("cameras", [_camera_line(camera) for camera in report.cameras] or ["none"])
+    lines += _section("models", [f"{name:12} {path}" for name, path in report.models.items()] or ["none"])
+    lines += _section("to mend", report.advice or ["nothing"])
+    return "\n".join(lines)
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"\n{title}", *(f"  {line}" for line in lines)]
+
+
+def _backend_line(name: str, backend: BackendReport) -> str:
+    if backend.problem:
+        return f"{name:12} {backend.problem}"
+    default, *others = backend.precisions
+    also = f" (or {', '.join(others)})" if others else ""
+    return f"{name:12} {backend.version or '?'}, computes float files in {default}{also}, runs {' '.join(backend.files)}"
+
+
+def _opencv_lines(opencv: OpenCv | None) -> list[str]:
+    if opencv is None:
+        return ["OpenCV       does not load"]
+    origin = " + ".join(opencv.wheels) or "the system's"
+    abilities = [
+        f"window {opencv.window}" if opencv.window else "no window (headless)",
+        f"{'with' if opencv.gstreamer else 'no'} GStreamer",
+        f"{'with' if opencv.ffmpeg else 'no'} FFmpeg",
+    ]
+    return [f"OpenCV       {opencv.version} ({origin}): {', '.join(abilities)}", f"{'':12} {opencv.path}"]
+
+
+def _video_lines(video: Video | None) -> list[str]:
+    if video is None:
+        return ["av           does not load"]
+    return [f"av           {video.av}, H.264 encoders: {', '.join(video.h264_encoders) or 'none'}"]
+
+
+def _camera_line(camera: Camera) -> str:
+    return f"{camera.path:12} {camera.name}{'' if camera.permitted else ' (not permitted: group video)'}"
