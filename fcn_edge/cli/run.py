@@ -152,7 +152,7 @@ def stop_on_signals(stop: threading.Event) -> Iterator[Interrupted]:
         stop.set()
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupted
     finally:

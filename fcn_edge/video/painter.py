@@ -64,7 +64,7 @@ class Painter:
 
     def shares(self, labels: np.ndarray) -> dict[str, float]:
         """The classes in the frame, background included, each with its part of the frame."""
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]  # a third of np.bincount's time
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # a third of np.bincount's time
         names = self.spec.classes
         return {names[i]: float(counts[i]) / labels.size for i in range(len(names)) if counts[i]}
 

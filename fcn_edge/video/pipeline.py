@@ -8,10 +8,11 @@ inference takes its newest frame the moment that it can use one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -34,13 +35,17 @@ class Tally:
 
     frames: int = 0
     seconds: float = 0.0
+    first: float = 0.0  # seconds until the first frame was done, with all that is done once
     stages: dict[str, float] = field(default_factory=dict)
     network_sizes: set[tuple[int, int]] = field(default_factory=set)
     error: FcnEdgeError | None = None  # what ended the run after some frames were done
 
     @property
     def fps(self) -> float:
-        return self.frames / self.seconds if self.seconds else 0.0
+        """Frames a second after the first one."""
+        if self.frames < 2:
+            return self.frames / self.seconds if self.seconds else 0.0
+        return (self.frames - 1) / (self.seconds - self.first)
 
     @property
     def stage_means(self) -> dict[str, float]:
@@ -109,7 +114,7 @@ class Limits:
 class _Stage(threading.Thread):
     """A thread that hands its outputs to a channel and keeps its exception for whoever waits for them."""
 
-    def __init__(self, name: str, outputs: Iterable[tuple[T, int]], channel: Channel[T]) -> None:
+    def __init__(self, name: str, outputs: Generator[tuple[T, int], None, None], channel: Channel[T]) -> None:
         super().__init__(name=name, daemon=True)
         self.outputs = outputs
         self.channel = channel
@@ -117,9 +122,10 @@ class _Stage(threading.Thread):
 
     def run(self) -> None:
         try:
-            for item, size in self.outputs:
-                if not self.channel.put(item, size):
-                    break
+            with contextlib.closing(self.outputs):  # here, not when it is collected: it may hold work in flight
+                for item, size in self.outputs:
+                    if not self.channel.put(item, size):
+                        break
         except BaseException as error:
             self.error = error
         finally:
@@ -167,6 +173,7 @@ def process(
             tally.frames += 1
             tally.network_sizes.add(segmenter.network_size(result.labels.shape))
             tally.seconds = time.perf_counter() - start
+            tally.first = tally.first or tally.seconds
             for name, taken in result.seconds.items():
                 tally.stages[name] = tally.stages.get(name, 0.0) + taken
             progress(tally)
@@ -206,7 +213,7 @@ def _timed_frames(source: Source, limits: Limits, stop: threading.Event) -> Iter
 
 def _segmented(
     segmenter: Segmenter, frames: Iterator[tuple[Frame, float]]
-) -> Iterator[tuple[tuple[Frame, float, Segmentation], int]]:
+) -> Generator[tuple[tuple[Frame, float, Segmentation], int], None, None]:
     waiting: deque[tuple[Frame, float]] = deque()
 
     def images() -> Iterator:
@@ -214,9 +221,10 @@ def _segmented(
             waiting.append(item)
             yield item[0].image
 
-    for segmentation in segmenter.stream(images()):
-        frame, took = waiting.popleft()
-        yield (frame, took, segmentation), frame.image.nbytes
+    with contextlib.closing(segmenter.stream(images())) as segmentations:
+        for segmentation in segmentations:
+            frame, took = waiting.popleft()
+            yield (frame, took, segmentation), frame.image.nbytes
 
 
 def _draw(painter: Painter, frame: Frame, segmentation: Segmentation, draws: bool, readout: str) -> Result:

@@ -244,6 +244,7 @@ class StatsSink:
         self.where = str(path)
         self.notes: list[str] = []
         self.summary = summary
+        self.frames = 0
         self.draft = Draft(path, force)
         with sink_errors(path):
             self.file = self.draft.temporary.open("wb")
@@ -251,6 +252,7 @@ class StatsSink:
 
     def write(self, result: Result) -> None:
         height, width = result.labels.shape
+        self.frames += 1
         self._line(
             {
                 "frame": result.frame.sequence,
@@ -281,7 +283,7 @@ class StatsSink:
 
     def __exit__(self, *error: object) -> None:
         try:
-            if not self.file.closed:
+            if self.frames and not self.file.closed:
                 self._line({"summary": self.summary()})
                 with sink_errors(self.draft.path):
                     self.file.close()

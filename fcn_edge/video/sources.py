@@ -20,13 +20,17 @@ import numpy as np
 
 from fcn_edge.errors import SourceError
 
-# OpenCV refuses larger pictures by itself at 2^30 pixels, which takes 7 GB until the overlay is written.
-# It reads the limit when it is imported, hence the place of this line; a limit that the user set stays.
+# OpenCV reads both when it is imported, hence the place of these lines; what the user set stays. Its own limit,
+# 2^30 pixels, takes 7 GB until the overlay is written; its log would print a second line beside our error.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
 MAX_PIXELS = int(os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(200_000_000)))
 
 import cv2  # noqa: E402
 
-PICTURES = frozenset(".avif .bmp .dib .jpe .jpeg .jpg .jp2 .pbm .pgm .png .pnm .ppm .ras .sr .tif .tiff .webp".split())
+PICTURES = (
+    *(".avif", ".bmp", ".dib", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 PICTURE_RATE = Fraction(25)  # pictures a second where a folder of them becomes a video; what ffmpeg takes
 
 
