@@ -116,7 +116,7 @@ class VideoSource:
             )
         elif broken:
             self.problems.append(
-                f"{self.path}: {broken} of its {packets} packets are broken; {frames} frames were read."
+                f"{self.path}: {broken} of its {packets} packets cannot be decoded; {frames} frames were read."
             )
 
     def _estimated_frames(self) -> int | None:

@@ -98,6 +98,8 @@ class VideoSink:
     def _open(self, height: int, width: int) -> None:
         self.size = (height, width)
         even = (height + height % 2, width + width % 2)
+        if even[0] < 4:
+            raise SinkError(f"{self.where}: x264 takes no video of {width}x{height}. Name a picture or a folder.")
         if even != self.size:
             self.notes.append(
                 f"{self.where} is {even[1]}x{even[0]}: H.264 in yuv420p has even sides, "
