@@ -71,7 +71,10 @@ def open_list(root: Path, lists: Sequence[str]) -> list[Sample]:
 
 def read_image(path: Path) -> np.ndarray:
     """The picture as uint8 (H, W, 3), BGR, turned as its EXIF orientation says. Raises DataError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # above OPENCV_IO_MAX_IMAGE_PIXELS
+        raise DataError(f"{path}: not readable as a picture: {error.err}.") from error
     if image is None:
         raise DataError(f"{path}: {_why_unread(path, 'a picture')}.")
     return image
@@ -94,7 +97,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def check(samples: Sequence[Sample], num_classes: int, progress: Progress | None = None) -> None:
-    """Look at every mask and at the size of every picture; raise one DataError that names all that are wrong.
+    """Look at every picture and its mask; raise one DataError that counts all that are wrong and names the first.
 
     Wrong is: a file that is missing or unreadable, a mask of another size than its picture, colours
     instead of indices, an index that is neither below `num_classes` nor void.
@@ -140,11 +143,17 @@ def _summary(wrong: Sequence[tuple[str, str]], total: int) -> str:
 
 
 def _picture_size(path: Path) -> tuple[int, int]:
-    """Width and height as `read_image` delivers them, from the file's header alone."""
+    """Width and height as `read_image` delivers them.
+
+    The file is read to its end, at an eighth of the size where its format allows: OpenCV fills the rest of
+    a JPEG that breaks off with gray and says nothing.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
             sideways = image.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS
+            image.draft("L", (1, 1))
+            image.load()
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: {_why_unread(path, 'a picture')}.") from error
     return (height, width) if sideways else (width, height)

@@ -183,6 +183,14 @@ def test_all_wrong_masks_are_named_at_once_the_first_with_its_sizes(voc: Path) -
         check(samples[1:2], 21)
 
 
+def test_a_jpeg_that_breaks_off_is_named_though_opencv_would_fill_it_with_gray(voc: Path) -> None:
+    path = voc / "JPEGImages/b.jpg"
+    path.write_bytes(path.read_bytes()[:-80])
+    assert read_image(path).shape == (30, 40, 3)
+    with pytest.raises(DataError, match=r"1 of 3 .*b\.jpg: .*cut off"):
+        check(open_list(voc, ["val"]), 21)
+
+
 def test_a_picture_turned_by_exif_is_compared_as_it_is_read(voc: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
