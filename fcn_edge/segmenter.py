@@ -36,8 +36,8 @@ class Segmentation:
     """One frame's labels, and what they were made from."""
 
     labels: np.ndarray  # uint8 (H, W), at the frame's size
-    scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling, border cut off; None: labels in the graph
-    timings: dict[str, float]  # seconds: prepare, infer, decode
+    scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels are in the graph
+    timings: dict[str, float]  # seconds: prepare, infer, decode; what infer waited for the frame before is left out
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
 
@@ -102,8 +102,9 @@ class Segmenter:
         Raises SourceError where it is not that.
         """
         job, batch = self._prepare(frame)
+        start = time.perf_counter()
         output = self.backend.infer(batch)
-        return self._finish(job, output)
+        return self._finish(job, output, time.perf_counter() - start)
 
     __call__ = segment
 
@@ -159,9 +160,10 @@ class Segmenter:
 
     def _collect(self, jobs: deque[_Job]) -> Segmentation:
         job = jobs.popleft()
-        return self._finish(job, self.backend.collect())
+        output = self.backend.collect()
+        return self._finish(job, output, self.backend.seconds)
 
-    def _finish(self, job: _Job, output: np.ndarray) -> Segmentation:
+    def _finish(self, job: _Job, output: np.ndarray, infer: float) -> Segmentation:
         start = time.perf_counter()
         shape = job.frame.shape[:2]
         if self.spec.output.kind == "labels":
@@ -170,7 +172,7 @@ class Segmenter:
             scores = output[0]
             self._check_finite(scores)
             scores, labels = self._decode(scores, job.layout, shape)
-        timings = {"prepare": job.prepare, "infer": self.backend.seconds, "decode": time.perf_counter() - start}
+        timings = {"prepare": job.prepare, "infer": infer, "decode": time.perf_counter() - start}
         return Segmentation(labels, scores, timings, self.spec, job.frame)
 
     def _decode(self, scores: np.ndarray, layout: Layout, shape: Size) -> tuple[np.ndarray, np.ndarray]:
