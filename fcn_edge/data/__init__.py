@@ -137,7 +137,7 @@ def _summary(wrong: Sequence[tuple[str, str]], total: int) -> str:
     also = f"; also {', '.join(others)}" if others else ""
     also += f" and {more} more" if more else ""
     return (
-        f"{len(wrong)} of {total} masks do not fit their picture, first: {wrong[0][1]}{also}. "
+        f"{len(wrong)} of {total} masks do not fit, first: {wrong[0][1]}{also}. "
         "Mend them, or take their ids off the list."
     )
 

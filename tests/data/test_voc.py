@@ -175,7 +175,7 @@ def test_all_wrong_masks_are_named_at_once_the_first_with_its_sizes(voc: Path) -
     samples = open_list(voc, ["val", "extra"])
     with pytest.raises(DataError) as caught:
         check(samples, 21)
-    assert str(caught.value).startswith("4 of 4 masks do not fit their picture, first: ")
+    assert str(caught.value).startswith("4 of 4 masks do not fit, first: ")
     assert "SegmentationClass/a.png is 39x30, its picture 40x30; also b, c, d." in str(caught.value)
     with pytest.raises(DataError, match=r"2 of 2 .*c\.png holds index 21, 21 classes end at 20; also d"):
         check(samples[2:], 21)
