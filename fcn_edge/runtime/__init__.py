@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fcn_edge.errors import BackendError, ModelError, unknown
+from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, unknown
 from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import ModelSpec
 
@@ -71,20 +71,21 @@ def _fastest(path: Path, spec: ModelSpec, precision: str | None, threads: int | 
     candidates = [name for name in BACKENDS if path.suffix in backend_class(name).suffixes]
     if not candidates:
         _check_suffix(path, sorted({s for name in BACKENDS for s in backend_class(name).suffixes}), "fcn-edge")
-    passed_over: list[str] = []
+    passed_over: list[FcnEdgeError] = []
     for name in candidates:
         kind = backend_class(name)
-        if not is_installed(name):
-            passed_over.append(f"{name} is not installed: {kind.install}")
-            continue
         try:
+            if not is_installed(name):
+                raise BackendError(f"{name} is not installed: {kind.install}.")
             opened = kind(path, spec, precision, threads)
-        except BackendError as error:
-            passed_over.append(f"{name}: {error}")
+        except (BackendError, ModelError) as error:
+            passed_over.append(error)
             continue
         reason = f"{name}: the fastest here for {path.suffix} files"
-        return opened, "; ".join([reason, *(f"passed over {line}" for line in passed_over)])
-    raise BackendError(f"no backend runs {path}: {'; '.join(passed_over)}")
+        return opened, "; passed over: ".join([reason, *(str(error).rstrip(".") for error in passed_over)])
+    broken = all(isinstance(error, ModelError) for error in passed_over)
+    lines = dict.fromkeys(str(error) for error in passed_over)  # what is the file's fault, each backend says alike
+    raise (ModelError if broken else BackendError)(" ".join(lines))
 
 
 def _check_suffix(path: Path, suffixes: list[str] | tuple[str, ...], who: str) -> None:

@@ -65,7 +65,9 @@ def check_output(path: Path, spec: ModelSpec, output: Array) -> Array:
 def wrong_shape(path: Path, taken: Sequence[object], given: Sequence[int]) -> BackendError:
     """The error for a file that takes frames of one size and was given another."""
     sizes = ["x".join(str(side) for side in shape) for shape in (taken, given)]
-    return BackendError(f"{path} takes frames of {sizes[0]} only, not {sizes[1]}. Set its size and resize in the spec.")
+    return BackendError(
+        f"{path} takes frames of {sizes[0]} only, not {sizes[1]}. Correct input.layout, size or resize in its spec."
+    )
 
 
 def first_line(error: BaseException) -> str:

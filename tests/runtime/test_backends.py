@@ -211,7 +211,7 @@ def test_auto_says_what_it_passed_over_and_how_to_install_it(tmp_path: Path, mon
     backend, reason = open_backend(write_onnx(tmp_path / "tiny.onnx"), SPEC)
     backend.close()
     assert backend.name == "onnxruntime"
-    assert reason.endswith("; passed over openvino is not installed: pip install openvino")
+    assert reason.endswith("; passed over: openvino is not installed: pip install openvino")
 
 
 def test_auto_passes_over_a_backend_that_lacks_the_precision(tmp_path: Path) -> None:
@@ -226,6 +226,20 @@ def test_where_no_backend_serves_each_one_says_why(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(backend_class("openvino"), "library", "no_such_library")
     with pytest.raises(BackendError, match=r"pip install openvino.*onnxruntime.*in fp32, not in fp16"):
         open_backend(write_onnx(tmp_path / "tiny.onnx"), SPEC, precision="fp16")
+
+
+def test_what_every_backend_says_of_a_file_is_said_once(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "tiny.onnx")
+    with pytest.raises(BackendError) as caught:
+        open_backend(path, SPEC, precision="int8")
+    assert str(caught.value) == f"{path} holds fp32 weights; int8 needs a quantised file."
+
+
+def test_a_file_that_no_backend_can_load_is_the_files_fault(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "tiny.onnx")
+    path.write_bytes(path.read_bytes().replace(b"Transpose", b"Transpoze"))
+    with pytest.raises(ModelError, match=r"tiny\.onnx: OpenVINO cannot load it.*ONNX Runtime cannot load it"):
+        open_backend(path, SPEC)
 
 
 def test_a_file_of_another_kind_is_answered_with_the_endings_that_run(tmp_path: Path) -> None:
