@@ -5,9 +5,9 @@ scores that agree, so they are settled without being upsampled at all. What rema
 run: along a row a class's upsampled score is a straight line, so two pixels that agree settle all pixels
 between them.
 
-Importing this module compiles its kernels: about 2 s once a machine, then about 0.1 s from the cache
-(where that lies: fcn_edge/jit.py). No call compiles anything. Calls from several threads do not
-disturb each other.
+Importing this module compiles its kernels: 2 to 3 s once a machine, then 0.2 s from the cache (where
+that lies: fcn_edge/jit.py). No call compiles anything. Calls from several threads do not disturb each
+other, and each runs on its caller's thread alone: two threads would save less than waking one costs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def decode(scores: np.ndarray, size: tuple[int, int], grid: Grid = "half_pixel")
     _check(scores)
     rows = axis(scores.shape[-2], size[0], grid)
     columns = axis(scores.shape[-1], size[1], grid)
-    maps = np.require(scores, requirements=["C", "A"]).reshape(-1, *scores.shape[-3:])
+    scores = np.require(scores, requirements=["C", "A"])
+    maps = scores if scores.ndim == 4 else scores[None]
     labels = np.empty((len(maps), *size), np.uint8)
     for one, out in zip(maps, labels, strict=True):
         winners = np.zeros(one.shape[1:], np.int32)

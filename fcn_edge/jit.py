@@ -20,7 +20,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 _CACHE_FAILURES = (
     RuntimeError,  # numba: "no locator available": neither the package nor the home folder can be written
     OSError,  # the disk is full
-    EOFError,  # a cache file was cut off, as a power failure leaves it
+    EOFError,  # a cache file was cut off, as a power failure leaves it; so are the next two
     pickle.UnpicklingError,
     ValueError,
 )
@@ -40,10 +40,27 @@ def kernel(signature: Any) -> Callable[[Kernel], Kernel]:
     """Compile a function for this one signature, from the cache where it can be had."""
 
     def compile_(function: Kernel) -> Kernel:
-        options = {"nogil": True, "error_model": "numpy"}  # "numpy": no test for division by zero
-        try:
-            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[return-value]
-        except _CACHE_FAILURES:
-            return numba.njit(signature, **options)(function)  # type: ignore[return-value]
+        for way in (_cached, _cached_anew):
+            try:
+                return way(function, signature)
+            except _CACHE_FAILURES:
+                continue
+        return numba.njit(signature, **_OPTIONS)(function)  # type: ignore[return-value]
 
     return compile_
+
+
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}  # "numpy": no test for division by zero
+
+
+def _cached(function: Any, signature: Any) -> Any:
+    return numba.njit(signature, cache=True, **_OPTIONS)(function)
+
+
+def _cached_anew(function: Any, signature: Any) -> Any:
+    """Where the cache is broken: numba would neither read it nor write it again."""
+    compiled = numba.njit(cache=True, **_OPTIONS)(function)
+    compiled.recompile()  # nothing is compiled yet, so this only empties the cache
+    compiled.compile(signature)
+    compiled.disable_compile()
+    return compiled

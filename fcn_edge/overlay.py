@@ -1,7 +1,8 @@
 """Labels, scores and words drawn on a picture.
 
-The blend runs once a frame beside the network, so it skips the background, which is most of a picture,
-64 pixels at a time; written with whole-picture operations it would cost five times as much.
+The blend runs once a frame beside the network, so it takes 64 pixels at a time: background is left as
+copied, one label throughout is blended with vector instructions, and only blocks on an edge pixel by
+pixel. With OpenCV's whole-picture operations it costs four times as much.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fcn_edge.errors import FcnEdgeError
 from fcn_edge.jit import kernel, readable, writable
 from fcn_edge.spec import Grid
 
+BLOCK = 64  # pixels; where they all have one label, they are blended as one run
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CAP_HEIGHT = 22  # pixels of a capital at font scale 1
 SMALLEST_SCALE = 0.3  # smaller letters are not legible
@@ -48,27 +50,44 @@ def overlay(frame: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[in
     keep[1 : 1 + len(colors)] -= np.uint16(share)
     add[1 : 1 + len(colors)] += colors * np.uint16(share)
     out = frame.copy(order="C")
-    _blend(np.require(frame, requirements=["C", "A"]), np.require(labels, requirements=["C", "A"]), keep, add, out)
+    _blend_into(out, labels, keep, add)
     return out
 
 
-@kernel(void(readable(uint8, 3), readable(uint8, 2), readable(uint16, 1), readable(uint16, 2), writable(uint8, 3)))
-def _blend(frame, labels, keep, add, out):
+def _blend_into(out: np.ndarray, labels: np.ndarray, keep: np.ndarray, add: np.ndarray) -> None:
+    """out = (out * keep[label] + add[label]) / 256, in place; keep: uint16 (256,), add: uint16 (256, 3)."""
+    rows = out.reshape(len(out), -1)
+    _blend(rows, np.require(labels, requirements=["C", "A"]), keep, np.tile(add, BLOCK))
+
+
+@kernel(void(writable(uint8, 1), uint16, readable(uint16, 1)))
+def _blend_run(run, keep, add):
+    """Pixels of one label: a loop over bytes that the compiler turns into vector instructions."""
+    for i in range(run.shape[0]):
+        run[i] = (run[i] * keep + add[i]) >> 8
+
+
+@kernel(void(writable(uint8, 2), readable(uint8, 2), readable(uint16, 1), readable(uint16, 2)))
+def _blend(rows, labels, keep, add):
     # Unsigned counters: numba would test signed ones for indices from the end, at a third of the speed.
-    block = np.uint64(64)
+    block = np.uint64(BLOCK)
+    three = np.uint64(3)
     width = np.uint64(labels.shape[1])
     for y in range(np.uint64(labels.shape[0])):
         for start in range(np.uint64(0), width, block):
             stop = min(start + block, width)
-            seen = uint8(0)
+            first = labels[y, start]
+            other = uint8(0)
             for x in range(start, stop):
-                seen |= labels[y, x]
-            if seen == 0:
+                other |= labels[y, x] ^ first
+            if other == 0:
+                if keep[first] < 256:
+                    _blend_run(rows[y, three * start : three * stop], keep[first], add[first])
                 continue
             for x in range(start, stop):
                 label = labels[y, x]
-                for c in range(3):
-                    out[y, x, c] = uint16(frame[y, x, c] * keep[label] + add[label, c]) >> 8
+                for c in range(three):
+                    rows[y, three * x + c] = (rows[y, three * x + c] * keep[label] + add[label, c]) >> 8
 
 
 def heat_map(frame: np.ndarray, scores: np.ndarray, class_index: int, grid: Grid = "half_pixel") -> np.ndarray:
@@ -94,9 +113,7 @@ def heat_map(frame: np.ndarray, scores: np.ndarray, class_index: int, grid: Grid
     share = np.round(0.7 * np.sqrt(probability) * 256).astype(np.uint16)
     share[0] = 0
     out = frame.copy(order="C")
-    _blend(
-        np.require(frame, requirements=["C", "A"]), levels, 256 - share, colors * share[:, None] + np.uint16(128), out
-    )
+    _blend_into(out, levels, 256 - share, colors * share[:, None] + np.uint16(128))
     return out
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,6 +192,10 @@ def test_a_batch_is_its_maps_one_by_one():
         np.testing.assert_array_equal(decode(one, (50, 60)), expected)
 
 
+def test_an_empty_batch_has_no_labels():
+    assert decode(np.zeros((0, 3, 4, 4), np.float32), (8, 9)).shape == (0, 8, 9)
+
+
 def test_strided_and_read_only_scores_are_taken():
     scores = np.random.default_rng(6).standard_normal((6, 7, 4), np.float32).transpose(2, 0, 1)
     copied = np.ascontiguousarray(scores)
@@ -251,18 +256,23 @@ def run_small_decode(**environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_cache_is_written_once_and_a_broken_one_does_no_harm(tmp_path):
+def cache_files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.nb*")}
+
+
+def test_machine_code_is_cached_once_and_a_broken_cache_is_mended(tmp_path):
     assert run_small_decode(NUMBA_CACHE_DIR=str(tmp_path)) == "[[0, 1]]"
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
-    assert files
+    whole = cache_files(tmp_path)
+    assert whole
     assert run_small_decode(NUMBA_CACHE_DIR=str(tmp_path)) == "[[0, 1]]"
-    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
-    for path in files:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert cache_files(tmp_path) == whole
+    for path in whole:
+        path.write_bytes(path.read_bytes()[:200] if path.suffix == ".nbc" else b"")
     assert run_small_decode(NUMBA_CACHE_DIR=str(tmp_path)) == "[[0, 1]]"
-    for path in files:
-        path.write_bytes(b"")
+    mended = cache_files(tmp_path)
+    assert min(path.stat().st_size for path in mended) > 200
     assert run_small_decode(NUMBA_CACHE_DIR=str(tmp_path)) == "[[0, 1]]"
+    assert cache_files(tmp_path) == mended
 
 
 def test_without_a_place_for_the_cache_it_still_decodes():
