@@ -17,6 +17,10 @@ from fcn_edge.cli import doctor, evaluate, export, models, run, train
 from fcn_edge.errors import FcnEdgeError, UsageError
 
 CLICK_USAGE_ERROR = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
+OPENCV = {  # read when cv2 is imported, which the commands do; what the user has set stays
+    "OPENCV_IO_MAX_IMAGE_PIXELS": "200000000",  # 1.7 GB until the overlay is written; its own limit would take 8
+    "OPENCV_LOG_LEVEL": "OFF",  # it would print its own line beside ours
+}
 
 app = typer.Typer(
     name="fcn-edge",
@@ -50,6 +54,8 @@ def main() -> NoReturn:
     """Run the command line; exits with the statuses that this module's docstring lists."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # so that it may stand anywhere
+    for name, value in OPENCV.items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         status = app(arguments, prog_name="fcn-edge", standalone_mode=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.errors import UsageError
+from fcn_edge.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
     from fcn_edge.segmenter import Segmenter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fcn_edge.video.sinks import Sink
 
 EPILOG = common.examples(
-    "fcn-edge run --source demo: --duration 10 --out demo.mp4",
+    "fcn-edge run --source demo: --duration 3 --out demo.mp4",
     "fcn-edge run --source photos --classes person,dog --out overlays --labels masks --json",
 )
 
@@ -116,10 +116,15 @@ def command(
         single = opened.total == 1 or frames == 1
         header = {"source": opened.uri, "model": segmenter.spec.name, "trained": segmenter.spec.trained}
         sinks = open_sinks(wishes, opened, segmenter.spec, single, header, document, stop.set)
-        with contextlib.ExitStack() as open_now, progress_bar(opened, frames) as progress:
-            for sink in sinks:
-                open_now.enter_context(sink)
-            process(opened, segmenter, painter, sinks, Limits(frames, duration), stop, tally, progress)
+        try:
+            with contextlib.ExitStack() as open_now, progress_bar(opened, frames) as progress:
+                for sink in sinks:
+                    open_now.enter_context(sink)
+                process(opened, segmenter, painter, sinks, Limits(frames, duration), stop, tally, progress)
+        except SinkError as error:
+            if not tally.frames:
+                raise
+            tally.error = error
         if not tally.frames and not interrupted.name:
             raise no_frames(opened)
         report(document(), json)
@@ -188,6 +193,7 @@ def summary(
     return {
         "source": source.uri,
         "frames": tally.frames,
+        "skipped": len(source.problems) if source.still else 0,
         "dropped": source.dropped,
         "seconds": round(tally.seconds, 3),
         "fps": round(tally.fps, 2),
@@ -200,7 +206,7 @@ def summary(
         "choice": segmenter.choice,
         "network_sizes": [list(size) for size in sorted(tally.network_sizes)],
         "resize": segmenter.resize,
-        "outputs": [sink.where for sink in sinks],
+        "outputs": [sink.where for sink in sinks if sink.where],
         "notes": [note for sink in sinks for note in sink.notes],
         "problems": [*source.problems, *([str(tally.error)] if tally.error else [])],
         "interrupted": interrupted,
@@ -218,13 +224,13 @@ def report(document: dict[str, Any], json: bool) -> None:
 def text(document: dict[str, Any]) -> str:
     """The summary for people."""
     dropped = f", {document['dropped']} dropped" if document["dropped"] else ""
-    skipped = f", {len(document['problems'])} problems" if document["problems"] else ""
+    skipped = f", {document['skipped']} skipped" if document["skipped"] else ""
     stages = ", ".join(f"{name} {mean:.1f}" for name, mean in document["stages_ms"].items())
     sizes = [f"{height}x{width}" for height, width in document["network_sizes"]]
     shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
     lines = [
-        f"{document['source']}: {document['frames']} frames in {document['seconds']:.2f} s, "
-        f"{document['fps']:.1f} a second{dropped}{skipped}",
+        f"{document['frames']} frames of {document['source']} in {document['seconds']:.2f} s{dropped}{skipped}; "
+        f"after the first one {document['fps']:.1f} a second",
         f"  ms a frame: {stages}",
         f"  {document['model']} at {shown} (rows x columns, {document['resize']}), {document['precision']}",
         f"  {document['choice']}",

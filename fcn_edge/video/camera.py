@@ -23,9 +23,49 @@ import numpy as np
 from fcn_edge.errors import SourceError
 from fcn_edge.video.sources import Frame
 
-PATIENCE = 5.0  # seconds without a frame before a camera counts as lost; cheap ones take 2 to start
+PATIENCE = 5.0  # seconds without a frame before a camera counts as lost; slow ones take 2 to start
+TICKS = 90_000  # a second
 VIDIOC_REQBUFS = 0xC0145608
 CAPTURE, MMAP = 1, 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE, V4L2_MEMORY_MMAP
+
+
+class Newest:
+    """The newest frame of a capture, read in a thread of its own."""
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        self.dropped = 0
+        self._capture = capture
+        self._frame: tuple[np.ndarray, int, float] | None = None  # image, number, clock
+        self._changed = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        number = 0
+        while self._running:
+            ok, image = self._capture.read()
+            with self._changed:
+                if not ok:
+                    self._running = False
+                else:
+                    self.dropped += self._frame is not None
+                    self._frame = (image, number, time.monotonic())
+                self._changed.notify_all()
+            number += 1
+
+    def take(self) -> tuple[np.ndarray, int, float] | None:
+        """Image, number and clock of a frame that was not taken before; None where there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or not self._running, PATIENCE)
+            frame, self._frame = self._frame, None
+            return frame
+
+    def close(self) -> None:
+        self._running = False
+        self._thread.join(PATIENCE)
+        if not self._thread.is_alive():  # a driver that hangs in read() must not have its capture freed beneath it
+            self._capture.release()
 
 
 class CameraSource:
@@ -34,57 +74,34 @@ class CameraSource:
     live = True
     still = False
     total: int | None = None
-    time_base: Fraction | None = Fraction(1, 90_000)
+    time_base: Fraction | None = Fraction(1, TICKS)
     pixel_aspect = Fraction(1)
 
     def __init__(self, camera: str) -> None:
         self.uri = f"camera:{camera}"
         self.files: list[Path] = []
         self.problems: list[str] = []
-        self.dropped = 0
         if sys.platform == "linux":
             check_device(Path(f"/dev/video{camera}" if camera.isdigit() else camera))
-        self.capture = cv2.VideoCapture(int(camera) if camera.isdigit() else camera)
-        if not self.capture.isOpened():
-            raise SourceError(f"{self.uri}: there is no such camera, or it cannot be opened. See fcn-edge doctor.")
-        self.size: tuple[int, int] | None = (
-            int(self.capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-            int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-        )
-        rate = self.capture.get(cv2.CAP_PROP_FPS)
+        capture = cv2.VideoCapture(int(camera)) if camera.isdigit() else cv2.VideoCapture(camera)
+        if not capture.isOpened():
+            raise SourceError(f"{self.uri}: there is no such camera, or OpenCV cannot open it. See: fcn-edge doctor")
+        height, width = capture.get(cv2.CAP_PROP_FRAME_HEIGHT), capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+        self.size: tuple[int, int] | None = (int(height), int(width))
+        rate = capture.get(cv2.CAP_PROP_FPS)
         self.rate: Fraction | None = Fraction(rate).limit_denominator(1001) if rate > 0 else Fraction(30)
-        self._newest: tuple[np.ndarray, int, float] | None = None  # image, number, clock
-        self._changed = threading.Condition()
-        self._open = True
-        self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
-        self._thread.start()
+        self._newest = Newest(capture)
 
-    def _read(self) -> None:
-        number = 0
-        while self._open:
-            ok, image = self.capture.read()
-            clock = time.monotonic()
-            with self._changed:
-                if not ok:
-                    self._open = False
-                else:
-                    self.dropped += self._newest is not None
-                    self._newest = (image, number, clock)
-                self._changed.notify_all()
-            number += 1
-
-    def _take(self) -> tuple[np.ndarray, int, float] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or not self._open, PATIENCE)
-            newest, self._newest = self._newest, None
-            return newest
+    @property
+    def dropped(self) -> int:
+        return self._newest.dropped
 
     def __iter__(self) -> Iterator[Frame]:
         start: float | None = None
-        while (newest := self._take()) is not None:
+        while (newest := self._newest.take()) is not None:
             image, number, clock = newest
             start = clock if start is None else start
-            seconds = Fraction(round((clock - start) * 90_000), 90_000)
+            seconds = Fraction(round((clock - start) * TICKS), TICKS)
             yield Frame(image, number, seconds, f"camera_{number:06d}")
         if start is None:
             raise SourceError(f"{self.uri}: opened, but gave no frame within {PATIENCE:g} s: it is busy or broken.")
@@ -97,9 +114,7 @@ class CameraSource:
         self.close()
 
     def close(self) -> None:
-        self._open = False
-        self._thread.join(PATIENCE)
-        self.capture.release()
+        self._newest.close()
 
 
 def check_device(device: Path) -> None:
@@ -109,19 +124,12 @@ def check_device(device: Path) -> None:
         raise SourceError(f"{device}: there is no such camera. Cameras here: {there}.")
     try:
         handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
-    except PermissionError as error:
-        raise SourceError(
-            f"{device}: not permitted. Join the group that may use cameras and log in again: "
-            "sudo usermod -aG video $USER"
-        ) from error
+        try:
+            _request_no_buffers(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        raise SourceError(_unusable(device, error)) from error
-    try:
-        _request_no_buffers(handle)
-    except OSError as error:
-        raise SourceError(_unusable(device, error)) from error
-    finally:
-        os.close(handle)
+        raise SourceError(f"{device}: {_reason(device, error)}") from error
 
 
 def _request_no_buffers(handle: int) -> None:
@@ -133,9 +141,11 @@ def _request_no_buffers(handle: int) -> None:
         fcntl.ioctl(handle, VIDIOC_REQBUFS, request)
 
 
-def _unusable(device: Path, error: OSError) -> str:
+def _reason(device: Path, error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "not permitted. Join the group video and log in again: sudo usermod -aG video $USER"
     if error.errno == errno.EBUSY:
-        return f"{device}: the camera is busy: another program has it. Close that program (fuser -v {device} names it)."
+        return f"the camera is busy: another program has it. Close that program (fuser -v {device} names it)."
     if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ENODEV, errno.ENXIO):
-        return f"{device}: is not a camera that gives pictures. Try the next number."
-    return f"{device}: cannot be opened: {error.strerror}."
+        return "is not a camera that gives pictures. Try the next number."
+    return f"cannot be opened: {error.strerror}."

@@ -53,7 +53,7 @@ class Sink(Protocol):
     """Takes results in order. After a SinkError from `write` it takes no more and leaves no half file."""
 
     wants_picture: bool
-    where: str  # for the summary
+    where: str  # for the summary; empty once nothing was kept
     notes: list[str]  # what the user should know of the output
 
     def __enter__(self) -> Sink: ...
@@ -76,6 +76,7 @@ class VideoSink:
         self.size: tuple[int, int] | None = None
         self.draft = Draft(path, force)
         self.container: av.container.OutputContainer | None = None
+        self.kept = False
 
     def write(self, result: Result) -> None:
         picture = result.picture
@@ -135,6 +136,8 @@ class VideoSink:
             if container is not None:
                 container.close()
         self.draft.discard()
+        if not self.kept:
+            self.where = ""
 
     def __enter__(self) -> VideoSink:
         return self
@@ -146,6 +149,7 @@ class VideoSink:
                 with sink_errors(self.draft.path):
                     self.container.close()
                 self.draft.commit()
+                self.kept = True
         finally:
             self._give_up()
 
@@ -247,6 +251,7 @@ class StatsSink:
         self.notes: list[str] = []
         self.summary = summary
         self.frames = 0
+        self.kept = False
         self.draft = Draft(path, force)
         with sink_errors(path):
             self.file = self.draft.temporary.open("wb")
@@ -279,6 +284,8 @@ class StatsSink:
         with contextlib.suppress(OSError):
             self.file.close()
         self.draft.discard()
+        if not self.kept:
+            self.where = ""
 
     def __enter__(self) -> StatsSink:
         return self
@@ -290,6 +297,7 @@ class StatsSink:
                 with sink_errors(self.draft.path):
                     self.file.close()
                 self.draft.commit()
+                self.kept = True
         finally:
             self._give_up()
 

@@ -16,17 +16,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from fcn_edge.errors import SourceError
 
-# OpenCV reads both when it is imported, hence the place of these lines; what the user set stays. Its own limit,
-# 2^30 pixels, takes 7 GB until the overlay is written; its log would print a second line beside our error.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-MAX_PIXELS = int(os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(200_000_000)))
-
-import cv2  # noqa: E402
-
+# OpenCV's own limit, which it reads when it is imported; fcn-edge's command line sets a lower one.
+MAX_PIXELS = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", 1 << 30))
 PICTURES = (
     *(".avif", ".bmp", ".dib", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
@@ -62,8 +58,10 @@ class Source(Protocol):
     rate: Fraction | None  # mean frames a second
     time_base: Fraction | None  # what the source counts its times in
     pixel_aspect: Fraction  # width of a pixel by its height
-    dropped: int  # frames of a camera that nobody took
     problems: list[str]  # what could not be read, a line each
+
+    @property
+    def dropped(self) -> int: ...  # frames of a camera that nobody took
 
     def __iter__(self) -> Iterator[Frame]: ...
     def __enter__(self) -> Source: ...
@@ -117,7 +115,7 @@ def read_picture(path: Path) -> np.ndarray:
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise SourceError(
-                f"{path}: has more than {MAX_PIXELS / 1e6:g} million pixels, the limit. "
+                f"{path}: has more than {MAX_PIXELS // 10**6} million pixels, the limit. "
                 "Scale it down, or set OPENCV_IO_MAX_IMAGE_PIXELS to as many pixels as memory holds."
             ) from error
         raise SourceError(f"{path}: cannot be decoded: {error.err}.") from error

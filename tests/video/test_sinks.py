@@ -36,6 +36,12 @@ def copy(path: Path, out: Path) -> VideoSink:
     return sink
 
 
+def pixels(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image
+
+
 def times(path: Path) -> list[Fraction]:
     with av.open(str(path)) as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
@@ -152,13 +158,13 @@ class TestLabels:
         assert (indices == labels).all()
         assert (colours[:21, 1:] == PALETTE).all()
         expected = np.array([*PALETTE, *[(255, 255, 255)] * 235], np.uint8)[labels][..., ::-1]
-        assert (cv2.imread(str(path)) == expected).all()
+        assert (pixels(path) == expected).all()
 
     def test_frames_of_different_sizes_follow_each_other(self, tmp_path):
         with LabelSink(tmp_path, PALETTE, False, NOTE) as sink:
             for number, side in enumerate((5, 9, 5)):
                 sink.write(result(np.zeros((side, 7, 3), np.uint8), number))
-        assert [cv2.imread(str(path)).shape for path in sorted(tmp_path.iterdir())] == [(5, 7, 3), (9, 7, 3), (5, 7, 3)]
+        assert [pixels(path).shape for path in sorted(tmp_path.iterdir())] == [(5, 7, 3), (9, 7, 3), (5, 7, 3)]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
@@ -166,7 +172,7 @@ def test_a_picture_is_written_as_its_name_says(tmp_path, suffix):
     picture = np.full((20, 30, 3), (30, 200, 90), np.uint8)
     with PictureSink(tmp_path / f"a{suffix}", False, NOTE) as sink:
         sink.write(result(picture))
-    assert np.abs(cv2.imread(str(tmp_path / f"a{suffix}")).astype(int) - picture).max() <= 6
+    assert np.abs(pixels(tmp_path / f"a{suffix}").astype(int) - picture).max() <= 6
 
 
 def test_stats_are_a_header_a_line_a_frame_and_a_summary(tmp_path):

@@ -92,8 +92,8 @@ def test_a_picture_over_the_limit_is_refused_with_the_limit(tmp_path):
     def chunk(kind: bytes, content: bytes) -> bytes:
         return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
 
-    sides = (20_001).to_bytes(4, "big") + (20_000).to_bytes(4, "big")
-    rows = chunk(b"IHDR", sides + b"\x08\0\0\0\0") + chunk(b"IDAT", zlib.compress(bytes(20_002) * 9))
+    sides = (40_001).to_bytes(4, "big") + (40_000).to_bytes(4, "big")
+    rows = chunk(b"IHDR", sides + b"\x08\0\0\0\0") + chunk(b"IDAT", zlib.compress(bytes(40_002) * 9))
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + rows + chunk(b"IEND", b""))
 
     with pytest.raises(SourceError, match=rf"huge.png.*{MAX_PIXELS // 10**6} million pixels"):

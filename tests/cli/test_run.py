@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+FCN_EDGE = [sys.executable, "-m", "fcn_edge.cli.main"]
+NO_DISPLAY = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`fcn-edge run` in an empty folder, on a machine without a display."""
+
+    def run_(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*FCN_EDGE, "run", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, env=NO_DISPLAY, capture_output=True, text=True)
+
+    return run_
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image
+
+
+def frames_in(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_photo_becomes_an_overlay_a_mask_and_figures(run, cat, tmp_path):
+    shown = run("--source", cat, "--out", "a.png", "--labels", "masks", "--stats", "s.jsonl", "--json", "--size", "257")
+
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert (document["frames"], document["skipped"], document["problems"]) == (1, 0, [])
+    assert document["network_sizes"] == [[161, 257]]
+    assert document["trained"] is True
+    assert "1 frames of" in shown.stderr
+    assert pixels(tmp_path / "a.png").shape == pixels(cat).shape
+    assert pixels(tmp_path / "masks" / "cat.png").shape == pixels(cat).shape
+    header, frame, summary = map(json.loads, (tmp_path / "s.jsonl").read_text().splitlines())
+    assert header["model"] == "fcn8s-lite"
+    assert frame["classes"]["cat"] > 0.2
+    assert summary["summary"] == document
+
+
+def test_only_the_classes_asked_for_are_shown(run, cat, tmp_path):
+    shown = run("--source", cat, "--labels", "masks", "--classes", "dog,person", "--stats", "s.jsonl")
+    assert shown.returncode == 0, shown.stderr
+    frame = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[1])
+    assert "cat" not in frame["classes"]
+
+
+def test_a_sources_broken_part_is_named_counted_and_costs_only_itself(run, cat, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        shutil.copy(cat, folder / name)
+    (folder / "b.jpg").write_bytes(cat.read_bytes()[:5000])
+
+    shown = run("--source", folder, "--out", "out", "--size", "65")
+
+    assert shown.returncode == 1
+    assert "b.jpg: is not a picture" in shown.stderr
+    assert "1 skipped" in shown.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_a_playable_file_and_a_summary(tmp_path, number, status):
+    command = [*FCN_EDGE, "run", "--source", "demo:", "--out", "a.mp4", "--size", "65", "--stats", "s.jsonl"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not any(path.stat().st_size for path in tmp_path.glob(".a.mp4.*.part")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+
+    assert process.returncode == status, err
+    assert f"ended early by {number.name}" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "s.jsonl"]
+    summary = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[-1])["summary"]
+    assert summary["interrupted"] == number.name
+    assert frames_in(tmp_path / "a.mp4") == summary["frames"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ([], 2, "name one input"),
+        (["--source", "demo:", "--camera", "0"], 2, "name one input"),
+        (["--source", "demo:"], 2, "Add --out"),
+        (["--source", "demo:", "--out", "a.xyz"], 2, ".xyz is neither"),
+        (["--source", "demo:", "--out", "a.png"], 2, "Name a folder"),
+        (["--source", "demo:", "--out", "a.mp4", "--size", "big"], 2, "--size big"),
+        (["--source", "demo:", "--out", "a.mp4", "--backend", "abacus"], 2, "openvino"),
+        (["--source", "demo:", "--out", "a.mp4", "--classes", "unicorn"], 2, "person"),
+        (["--source", "demo:", "--out", "a.mp4", "--model", "fcn99"], 2, "fcn8s-lite"),
+        (["--source", "nowhere", "--out", "a.mp4"], 1, "no such file"),
+        (["--camera", "97", "--out", "a.mp4"], 1, "no such camera"),
+        (["--source", "demo:", "--out", "/dev/null/a.mp4"], 1, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(run, tmp_path, arguments, status, words):
+    shown = run(*arguments)
+    assert shown.returncode == status
+    assert shown.stdout == ""
+    assert shown.stderr.startswith("fcn-edge: ")
+    assert shown.stderr.count("\n") == 1
+    assert words in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_source_is_never_overwritten(run, cat, tmp_path):
+    shutil.copy(cat, tmp_path / "cat.png")
+    before = (tmp_path / "cat.png").read_bytes()
+    for arguments in (("--out", "cat.png"), ("--labels", ".")):
+        shown = run("--source", "cat.png", *arguments, "--force")
+        assert shown.returncode == 1
+        assert "source" in shown.stderr
+    assert (tmp_path / "cat.png").read_bytes() == before
+
+
+def test_the_examples_in_the_help_work_as_they_stand(run, cat, astronaut, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for photo in (cat, astronaut):
+        shutil.copy(photo, tmp_path / "photos")
+    shown = run("--help").stdout
+    examples = [line.strip() for line in shown.partition("Examples:")[2].splitlines() if line.strip()]
+
+    assert len(examples) == 2
+    for example in examples:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("fcn-edge", "run")
+        done = run(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert frames_in(tmp_path / "demo.mp4") == 90
+    assert len(list((tmp_path / "masks").iterdir())) == 2
