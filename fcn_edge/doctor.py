@@ -288,7 +288,9 @@ def _backend_line(name: str, backend: BackendReport) -> str:
         return f"{name:12} {backend.problem}"
     default, *others = backend.precisions
     also = f" (or {', '.join(others)})" if others else ""
-    return f"{name:12} {backend.version or '?'}, computes float files in {default}{also}, runs {' '.join(backend.files)}"
+    return (
+        f"{name:12} {backend.version or '?'}, computes float files in {default}{also}, runs {' '.join(backend.files)}"
+    )
 
 
 def _opencv_lines(opencv: OpenCv | None) -> list[str]:

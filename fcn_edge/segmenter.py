@@ -141,8 +141,10 @@ class Segmenter:
             self._streaming = False
 
     def warm_up(self, frame_size: Size) -> None:
-        """Do what the first frame of (H, W) pixels would pay for: compile for its shape, load the kernels."""
-        self.segment(np.zeros((*frame_size, 3), np.uint8))
+        """Do what the first frame of (H, W) pixels would pay for, alone or in a stream: some runtimes compile."""
+        frame = np.zeros((*frame_size, 3), np.uint8)
+        self.segment(frame)
+        deque(self.stream([frame]), maxlen=0)
 
     def network_size(self, frame_size: Size) -> Size:
         """The network's input (h, w) for a frame of (H, W) pixels."""
