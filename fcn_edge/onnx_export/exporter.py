@@ -120,13 +120,11 @@ def _simplify(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
 def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
     """Raise FcnEdgeError unless N, H and W of the input and N, h, w of the output are free."""
-    for value, fixed in ((model.graph.input[0], 3), (model.graph.output[0], None)):
-        dims = value.type.tensor_type.shape.dim
-        free = [index for index, dim in enumerate(dims) if dim.dim_param]
-        wanted = [index for index in range(len(dims)) if index != (fixed or (1 if len(dims) == 4 else None))]
-        if free != wanted:
-            sizes = [dim.dim_param or dim.dim_value for dim in dims]
+    spatial = {"frame": (0, 1, 2), "scores": (0, 2, 3), "labels": (0, 1, 2)}
+    for value in (model.graph.input[0], model.graph.output[0]):
+        axes = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if not all(isinstance(axes[index], str) for index in spatial[value.name]):
             raise FcnEdgeError(
-                f"{spec.name}: after {step} {value.name} has the axes {sizes}; N, height and width have to be free. "
+                f"{spec.name}: after {step} {value.name} has the axes {axes}; N, height and width have to be free. "
                 "Nothing was written. A Python number taken from a tensor's shape fixes an axis: look for int()."
             )

@@ -76,10 +76,10 @@ def train(
 
     batches: Iterable[Any] = ()
     if step < recipe.steps:
-        batches = fabric.setup_dataloaders(loader(crops, step, workers))
+        batches = cast(Iterable[Any], fabric.setup_dataloaders(loader(crops, step, workers)))
     for batch in batches:
         model.train()
-        _freeze_trunk(network, frozen=step < recipe.frozen_trunk_steps)
+        _freeze(network, (*recipe.frozen, network.trunk) if step < recipe.frozen_trunk_steps else recipe.frozen)
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * _decay(step, recipe)
         with fabric.autocast():
@@ -131,10 +131,9 @@ def _parameter_groups(network: nn.Module, pretrained: set[str], recipe: Recipe) 
     ]
 
 
-def _freeze_trunk(network: Network, frozen: bool) -> None:
+def _freeze(network: Network, prefixes: tuple[str, ...]) -> None:
     for name, parameter in network.named_parameters():
-        if name.startswith(network.trunk):
-            parameter.requires_grad_(not frozen)
+        parameter.requires_grad_(not name.startswith(prefixes))
 
 
 def _decay(step: int, recipe: Recipe) -> float:

@@ -22,6 +22,7 @@ class Recipe:
     rate: float  # of parameters that start from nothing
     pretrained_rate: float = 0.1  # of those that came with the weights, as a fraction of `rate`
     frozen_trunk_steps: int = 0  # the first steps train the heads alone
+    frozen: tuple[str, ...] = ()  # prefixes of parameters that stay as they came
     warmup: int = 100  # steps over which the rate rises
     power: float = 0.9  # of the polynomial decay
     weight_decay: float = 1e-4

@@ -143,5 +143,3 @@ def test_the_spec_of_a_network_names_what_it_was_made_with():
     spec = describe(network, "fcn8s-lite", pretrained="abc")
     assert spec.provenance["pretrained"] == "abc"
     assert spec.provenance["torch"] == torch.__version__
-
-

@@ -131,7 +131,7 @@ class TestRun:
         assert done.returncode == 0, done.stderr
         _, spec = load(tmp_path / "out/fcn8s-lite.safetensors")
         assert spec.provenance["recipe"]["steps"] == 4
-        rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
+        rows = list(csv.DictReader((tmp_path / "out/log.csv").read_text().splitlines()))
         assert [row["step"] for row in rows if row["mean_iou"]] == ["2", "4"]
         assert cv2.imread(str(tmp_path / "out/curves.png")) is not None
         assert not (tmp_path / "out/candidate.safetensors").exists()
