@@ -14,6 +14,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fcn-edge", deadline=None)  # a busy machine is no defect
+settings.load_profile("fcn-edge")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LEFT_OUT = {"lightning_fabric", "matplotlib", "onnxsim", "torch", "torchmetrics"}

@@ -26,9 +26,8 @@ Teacher = Annotated[Path | None, typer.Option("--teacher", help="A model whose p
 TeacherSpec = Annotated[Path | None, typer.Option("--teacher-spec", help="TOML that describes such a teacher.")]
 
 EPILOG = common.examples(
-    "fcn-edge train --data VOCdevkit/VOC2012:train --weights mobilenet_v2.safetensors --steps 2000",
-    "fcn-edge train --data VOCdevkit/VOC2012:trainaug --data more:coco17,thin --teacher deeplab.onnx "
-    "--teacher-spec deeplab.toml",
+    "fcn-edge train --data VOCdevkit/VOC2012:train --steps 4 --out runs/try",
+    "fcn-edge train --data VOCdevkit/VOC2012:train --weights trunk.safetensors --teacher big.onnx --steps 4",
 )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fcn_edge.cli.train import EPILOG
 from fcn_edge.data import open_list
 from fcn_edge.errors import DataError
-from fcn_edge.models.checkpoint import load, untrained
+from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.models.network import Geometry
+from fcn_edge.onnx_export import export
 from fcn_edge.spec import VOID, voc_palette
 from fcn_edge.training.augment import crop
 from fcn_edge.training.loss import label_loss, soft_loss
@@ -26,6 +29,7 @@ from fcn_edge.training.recipe import Recipe, read_recipe
 from fcn_edge.training.samples import Crops, hold_back
 
 RECIPE = Recipe("fcn8s-lite", steps=4, batch=2, crop=65, longer_side=(64, 96), rate=1e-3, warmup=1, hold_back=4)
+EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
 ALIGNED = Geometry(65, 32, "k*stride+1", 8, "align_corners")
 
 
@@ -52,6 +56,21 @@ def recipe_file(path: Path, recipe: Recipe) -> Path:
     values = vars(recipe) | {"longer_side": list(recipe.longer_side)}
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in values.items()))
     return path
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_help_trains(example, tmp_path, monkeypatch):
+    data = draw_data(tmp_path / "VOCdevkit/VOC2012", count=20)
+    assert data.is_dir()
+    network, spec = untrained("fcn8s-lite")
+    save_checkpoint(tmp_path / "trunk.safetensors", network, spec)
+    export(network, spec, tmp_path / "big.onnx", [np.zeros((65, 65, 3), np.uint8)])
+    monkeypatch.setenv("HOME", str(tmp_path))  # the teacher's cache is kept there
+    arguments = shlex.split(example)[1:]
+    done = subprocess.run([sys.executable, "-m", "fcn_edge", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/*/fcn8s-lite.safetensors"))) == 1
+    assert len(list(tmp_path.glob(".cache/fcn-edge/teacher/*/*.npy"))) == (20 if "--teacher" in example else 0)
 
 
 def command(data: Path, recipe: Path, out: Path) -> list[str]:
