@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ from fcn_edge.video.camera import Newest, _reason, check_device
 
 def test_a_slow_taker_gets_the_newest_frame_and_the_others_are_counted(make_video):
     newest = Newest(cv2.VideoCapture(str(make_video(frames=20))))
-    time.sleep(0.5)  # the file is read to its end meanwhile
+    newest._thread.join(60)  # the file is read to its end meanwhile
 
     taken = newest.take()
     newest.close()
