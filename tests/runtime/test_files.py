@@ -79,7 +79,7 @@ def test_a_broken_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_pickle_that_holds_code_is_refused_in_one_line(tmp_path: Path) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:

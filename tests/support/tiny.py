@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fcn_edge.spec import METADATA_KEY, ModelSpec
 
@@ -36,7 +37,7 @@ def write_onnx(
     sides: Sequence[int | str] = ("height", "width"),
 ) -> Path:
     """A tiny ONNX file: without a spec where that is None, with argmax inside where `labels`."""
-    import onnx
+    onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [
@@ -67,10 +68,8 @@ def write_onnx(
 
 def write_tflite(path: Path, side: int) -> Path:
     """The same network as a float TFLite file for side x side, built from the format's own schema."""
+    schema: Any = pytest.importorskip("ai_edge_litert.schema_py_generated")
     import flatbuffers
-    from ai_edge_litert import schema_py_generated
-
-    schema: Any = schema_py_generated
 
     def tensor(name: str, shape: list[int], buffer: int) -> Any:
         made = schema.TensorT()
