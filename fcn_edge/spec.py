@@ -125,6 +125,8 @@ def from_json(text: str | bytes, where: str) -> ModelSpec:
 
 def from_toml(path: Path) -> ModelSpec:
     """The spec that describes a foreign model, from a TOML file."""
+    if not path.is_file():
+        raise SpecError(f"{path}: no such spec file. Its fields are in docs/spec.md.")
     try:
         return msgspec.toml.decode(path.read_bytes(), type=ModelSpec)
     except (OSError, msgspec.MsgspecError, ValueError) as error:

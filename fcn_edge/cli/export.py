@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,9 @@ def command(
         str, typer.Option("--output", help="scores, before the last upsampling; or labels, with it inside.")
     ] = "scores",
     out: Annotated[Path | None, typer.Option("--out", help="The file; export/NAME.onnx where absent.")] = None,
+    quality: Annotated[
+        Path | None, typer.Option("--quality", help="JSON with measured figures, for the file to carry.")
+    ] = None,
     force: common.Force = False,
     json: common.Json = False,
 ) -> None:
@@ -55,6 +58,8 @@ def command(
     network, spec = _network(weights, variant)
     if output == "labels":
         spec = replace(spec, output=Output("labels", 1, spec.output.grid))
+    if quality:
+        spec = replace(spec, quality=_figures(quality))
     path = out or Path("export") / f"{spec.name}{'' if output == 'scores' else '.labels'}.onnx"
     if path.exists() and not force:
         raise SinkError(f"{path} is there already. Name another --out, or --force to replace it.")
@@ -84,6 +89,17 @@ def _network(weights: Path | None, variant: str | None) -> tuple[Network, ModelS
     if weights is None:
         return untrained(variant or common.DEFAULT_MODEL)
     return load(weights, variant)
+
+
+def _figures(path: Path) -> dict[str, Any]:
+    import msgspec
+
+    from fcn_edge.errors import DataError
+
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(f"{path}: not a JSON object with figures: {error}.") from error
 
 
 def _photos() -> list[np.ndarray]:

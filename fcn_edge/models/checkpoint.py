@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def _read_pth(path: Path) -> StateDict:
     if not (zipfile.is_zipfile(path) or path.read_bytes()[:1] == PICKLE_START):
         raise ModelError(f"{path}: not a PyTorch weights file. Save model.state_dict() with torch.save.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol; the refusal below says what matters
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: this pickle holds more than tensors and could run code, so it was not opened. "
@@ -64,18 +67,18 @@ def _read_pth(path: Path) -> StateDict:
     return state
 
 
-def load(path: Path, variant: str | None = None) -> tuple[Network, ModelSpec]:
-    """The network and spec of a checkpoint that `save_checkpoint` wrote.
+def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) -> tuple[Network, ModelSpec]:
+    """The network and spec of a checkpoint that `save_checkpoint` wrote, or of bare weights that `spec` describes.
 
     variant: what the caller takes the file for; ModelError where it is another.
     """
     state, text = read_state(path)
-    if text is None:
+    if text is None and spec is None:
         raise SpecError(
             f"{path}: weights without a spec, so its variant and classes are unknown. "
             "Train from it with `fcn-edge train --weights`, or take a checkpoint that fcn-edge wrote."
         )
-    spec = from_json(text, str(path))
+    spec = spec or from_json(text or "", str(path))
     if variant and variant != spec.variant:
         raise ModelError(f"{path} is a checkpoint of {spec.variant}, not of {variant}. Pass --variant {spec.variant}.")
     network = models.build(spec.variant, len(spec.classes))

@@ -44,7 +44,7 @@ class Torch:
         if threads:
             torch.set_num_threads(threads)
         self.device = f"GPU: {torch.cuda.get_device_name()}" if gpu else cpu_device(threads or physical_cores())
-        network, _ = library("fcn_edge.models.checkpoint", INSTALL).load(path)
+        network, _ = library("fcn_edge.models.checkpoint", INSTALL).load(path, spec=spec)
         self._network: Any = network.eval().to(self._place, memory_format=torch.channels_last)
         self._path, self._spec = path, spec
         self._worker = Worker(self._run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,8 @@ class Recipe:
     hold_back: int = 10  # every n-th sample is never trained on; candidates are chosen on these
     validate_every: int = 1000  # steps
     seed: int = 0
+    thin: tuple[str, ...] = ()  # classes of which the data has few pictures; the model's spec says so
+    card: dict[str, str] = field(default_factory=dict)  # what the model's provenance says: data, seen, license
 
 
 def read_recipe(path: Path) -> Recipe:

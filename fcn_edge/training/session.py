@@ -56,7 +56,7 @@ class Session:
             raise DataError(f"{len(trained_on)} pictures to train on, a batch of this recipe has {recipe.batch}.")
         network, pretrained = self._network()
         crops = Crops(trained_on, recipe, network.geometry.output_stride, self._soft(track))
-        spec = describe(network, recipe.variant, **self._provenance())
+        spec = replace(describe(network, recipe.variant, **self._provenance()), thin=recipe.thin)
         candidate = self.out / "candidate.safetensors"
 
         def validate(network: Network) -> float:
@@ -96,9 +96,11 @@ class Session:
             return probabilities(teacher, self.teacher, [sample.image for sample in self.samples], CACHE, track)
 
     def _provenance(self) -> dict[str, Any]:
+        figures = msgspec.to_builtins(self.recipe)
         return {
+            **figures.pop("card"),
             "pretrained": sha256(self.weights) if self.weights else None,
             "teacher": sha256(self.teacher) if self.teacher else None,
             "pictures": len(self.samples),
-            "recipe": msgspec.to_builtins(self.recipe),
+            "recipe": figures,
         }

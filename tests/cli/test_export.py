@@ -44,3 +44,11 @@ def test_a_wrong_argument_is_one_line(arguments, status, said, tmp_path):
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_measured_figures_travel_in_the_file(tmp_path):
+    (tmp_path / "figures.json").write_text('{"val": {"mean_iou": 0.5}}')
+    command = [sys.executable, "-m", "fcn_edge", "export", "--quality", "figures.json", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["spec"]["quality"] == {"val": {"mean_iou": 0.5}}

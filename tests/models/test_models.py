@@ -143,3 +143,12 @@ def test_the_spec_of_a_network_names_what_it_was_made_with():
     spec = describe(network, "fcn8s-lite", pretrained="abc")
     assert spec.provenance["pretrained"] == "abc"
     assert spec.provenance["torch"] == torch.__version__
+
+
+def test_bare_weights_are_opened_with_a_spec_that_describes_them(tmp_path):
+    network, spec = untrained("fcn8s-lite")
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    loaded, said = load(tmp_path / "bare.pth", spec=spec)
+    assert said is spec
+    frame = frames(65, 65)
+    torch.testing.assert_close(loaded(frame), network.eval()(frame))

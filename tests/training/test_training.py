@@ -218,10 +218,14 @@ class TestRun:
 
 
 class TestRecipe:
-    def test_the_bundled_recipe_is_read(self):
-        recipe = read_recipe(Path(__file__).parents[2] / "recipes/fcn8s-lite.toml")
+    @pytest.mark.parametrize(
+        "path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem
+    )
+    def test_a_bundled_recipe_is_read(self, path):
+        recipe = read_recipe(path)
         assert recipe.variant == "fcn8s-lite"
         assert (recipe.crop - 1) % 32 == 0
+        assert recipe.card["seen"]
 
     def test_a_wrong_figure_is_named(self, tmp_path):
         (tmp_path / "r.toml").write_text('variant = "fcn8s-lite"\nsteps = "many"')
