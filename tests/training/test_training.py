@@ -30,6 +30,7 @@ from fcn_edge.training.samples import Crops, hold_back
 
 RECIPE = Recipe("fcn8s-lite", steps=4, batch=2, crop=65, longer_side=(64, 96), rate=1e-3, warmup=1, hold_back=4)
 EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 ALIGNED = Geometry(65, 32, "k*stride+1", 8, "align_corners")
 
 
