@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from fcn_edge.errors import SourceError
-from fcn_edge.video.sources import Frame
+from fcn_edge.video.frames import Frame
 
 PATIENCE = 5.0  # seconds without a frame before a camera counts as lost; slow ones take 2 to start
 TICKS = 90_000  # a second

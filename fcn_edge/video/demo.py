@@ -15,7 +15,8 @@ import numpy as np
 
 from fcn_edge import resources
 from fcn_edge.errors import SourceError
-from fcn_edge.video.sources import Frame, read_picture
+from fcn_edge.video.frames import Frame
+from fcn_edge.video.pictures import read_picture
 
 SIZE = (720, 1280)
 RATE = Fraction(30)

@@ -17,7 +17,7 @@ import numpy as np
 from av.error import FFmpegError, InvalidDataError
 
 from fcn_edge.errors import SourceError
-from fcn_edge.video.sources import Frame
+from fcn_edge.video.frames import Frame
 
 DEFAULT_RATE = Fraction(25)
 # Containers whose header states the true duration; the others' is an estimate that proves nothing.

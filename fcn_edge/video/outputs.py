@@ -10,6 +10,8 @@ from typing import Any
 
 from fcn_edge.errors import SinkError, UsageError
 from fcn_edge.spec import ModelSpec
+from fcn_edge.video.frames import Source
+from fcn_edge.video.pictures import PICTURES
 from fcn_edge.video.sinks import (
     VIDEOS,
     LabelSink,
@@ -21,7 +23,6 @@ from fcn_edge.video.sinks import (
     WindowSink,
     can_show,
 )
-from fcn_edge.video.sources import PICTURES, Source
 from fcn_edge.video.writing import MARK
 
 

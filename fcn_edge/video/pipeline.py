@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 
 from fcn_edge.errors import FcnEdgeError, SourceError
 from fcn_edge.segmenter import Segmentation, Segmenter
+from fcn_edge.video.frames import Frame, Source
 from fcn_edge.video.painter import Painter
 from fcn_edge.video.sinks import Result, Sink
-from fcn_edge.video.sources import Frame, Source
 
 WAITING_FRAMES = 3  # absorbs a key frame of x264, the slowest hiccup; 8 gained nothing
 WAITING_BYTES = 64 * 2**20  # so that 20-megapixel photos wait alone

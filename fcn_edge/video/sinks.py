@@ -24,7 +24,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from fcn_edge.errors import SinkError
-from fcn_edge.video.sources import Frame, Source
+from fcn_edge.video.frames import Frame, Source
 from fcn_edge.video.writing import Draft, mark_picture, sink_errors, write_file
 
 VIDEOS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}

@@ -11,7 +11,8 @@ import pytest
 
 from fcn_edge.errors import SourceError
 from fcn_edge.video import open_source
-from fcn_edge.video.sources import MAX_PIXELS, Frame, read_picture
+from fcn_edge.video.frames import Frame
+from fcn_edge.video.pictures import MAX_PIXELS, read_picture
 
 # 8x8 pixels of CMYK (0, 200, 100, 20) out of 255, inverted as Adobe's programs store it. cv2 cannot write one.
 CMYK_JPEG = base64.b64decode(
