@@ -81,8 +81,8 @@ class ModelSpec:
     output: Output = field(default_factory=Output)
     precision: Precision = "fp32"
     remainder: Precision | None = None  # of what is not int8
-    provenance: dict[str, Any] = field(default_factory=dict)
-    quality: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    quality: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.schema > SCHEMA:

@@ -13,7 +13,7 @@ from fcn_edge.runtime.common import Array, Worker, check_output, first_line, lib
 from fcn_edge.runtime.host import cpu_device, physical_cores
 from fcn_edge.spec import ModelSpec
 
-INSTALL = "pip install torch --index-url https://download.pytorch.org/whl/cpu (a GPU machine: pip install torch)"
+INSTALL = "pip install torch (for a machine without a GPU, PyTorch's own page names a smaller build)"
 
 
 def read_pickle_spec(path: Path) -> ModelSpec:

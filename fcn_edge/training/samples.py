@@ -6,6 +6,7 @@ was killed goes on with the samples it would have seen.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,21 @@ def loader(crops: Crops, first_step: int, workers: int) -> DataLoader:
     """Batches from step `first_step` to the recipe's last."""
     recipe = crops.recipe
     numbers = range(first_step * recipe.batch, recipe.steps * recipe.batch)
-    return DataLoader(crops, recipe.batch, sampler=numbers, num_workers=workers, prefetch_factor=4 if workers else None)
+    ahead = 4 if workers else None
+    return DataLoader(
+        crops,
+        recipe.batch,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=ahead,
+        worker_init_fn=_outlive_signals,
+    )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the loop alone decides, and its workers end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def hold_back(samples: Sequence[Sample], every: int) -> tuple[list[Sample], list[Sample]]:

@@ -87,7 +87,8 @@ class TestFcn8sLite:
         pooled = layer("image_pooling", features.mean((2, 3), keepdim=True)).relu().expand(-1, -1, 3, 5)
         joined = torch.cat([pooled, layer("aspp0", features).relu()], 1)
         expected = layer("logits", layer("concat_projection", joined).relu())
-        torch.testing.assert_close(network.head32(features), expected, rtol=1e-4, atol=1e-4)
+        head = network.get_submodule("head32")
+        torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-4)
 
 
 class TestWeightFiles:

@@ -1,6 +1,7 @@
 """Training on pictures that the tests draw: what a run does, and how it goes on after a kill."""
 
 import csv
+import json
 import os
 import shlex
 import signal
@@ -54,8 +55,7 @@ def draw_data(root: Path, count: int = 8) -> Path:
 
 
 def recipe_file(path: Path, recipe: Recipe) -> Path:
-    values = vars(recipe) | {"longer_side": list(recipe.longer_side)}
-    path.write_text("\n".join(f"{key} = {value!r}" for key, value in values.items()))
+    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in vars(recipe).items()))
     return path
 
 
@@ -175,6 +175,22 @@ class TestRun:
         (whole, _), (resumed, _) = (load(tmp_path / run / "fcn8s-lite.safetensors") for run in ("whole", "killed"))
         for name, value in whole.state_dict().items():
             assert torch.equal(value, resumed.state_dict()[name]), name
+
+    def test_ctrl_c_ends_a_run_without_a_traceback(self, tmp_path):
+        data = draw_data(tmp_path / "data")
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=10_000, validate_every=2))
+        run = subprocess.Popen(
+            command(data, recipe, tmp_path / "out"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "out/last.pt").exists():
+            assert time.monotonic() < deadline
+            assert run.poll() is None, "the run ended before it could be interrupted"
+            time.sleep(0.01)
+        os.killpg(run.pid, signal.SIGINT)
+        _, stderr = run.communicate()
+        assert run.returncode == 130
+        assert "Traceback" not in stderr
 
     def test_a_folder_with_another_recipes_run_is_not_continued(self, tmp_path):
         data = draw_data(tmp_path / "data")
