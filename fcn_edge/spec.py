@@ -108,8 +108,10 @@ class ModelSpec:
 
     def side_above(self, pixels: int) -> int:
         """The smallest allowed network side that is at least `pixels`."""
-        side = self.side(pixels)
-        return side if side >= pixels else self.side(pixels + self.stride)
+        if self.sides == "any":
+            return pixels
+        offset = 1 if self.sides == "k*stride+1" else 0
+        return max(1, -(-(pixels - offset) // self.stride)) * self.stride + offset
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()

@@ -78,17 +78,21 @@ def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) 
             f"{path}: weights without a spec, so its variant and classes are unknown. "
             "Train from it with `fcn-edge train --weights`, or take a checkpoint that fcn-edge wrote."
         )
-    spec = spec or from_json(text or "", str(path))
+    if text is not None:
+        spec = from_json(text, str(path))
+    assert spec is not None
     if variant and variant != spec.variant:
         raise ModelError(f"{path} is a checkpoint of {spec.variant}, not of {variant}. Pass --variant {spec.variant}.")
     network = models.build(spec.variant, len(spec.classes))
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    wrong = [*missing, *unexpected]
+    own = network.state_dict()
+    wrong = [name for name in {**own, **state} if name not in own or name not in state]
+    wrong += [name for name in own if name in state and own[name].shape != state[name].shape]
     if wrong:
         raise ModelError(
             f"{path} says that it is {spec.variant}, but {len(wrong)} tensors do not fit, first: {wrong[0]}. "
             "Export it again with this version."
         )
+    network.load_state_dict(state)
     return network.eval(), spec
 
 

@@ -119,11 +119,19 @@ def _simplify(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
-    """Raise FcnEdgeError unless N, H and W of the input and N, h, w of the output are free."""
+    """Raise FcnEdgeError unless N, H and W of the input and N, h, w of the output are free.
+
+    The names that the exporter gives the output's axes are its caller's wishes, so they are inferred anew.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    bare.graph.output[0].type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
     spatial = {"frame": (0, 1, 2), "scores": (0, 2, 3), "labels": (0, 1, 2)}
-    for value in (model.graph.input[0], model.graph.output[0]):
-        axes = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if not all(isinstance(axes[index], str) for index in spatial[value.name]):
+    for value in (inferred.graph.input[0], inferred.graph.output[0]):
+        dims = value.type.tensor_type.shape.dim
+        if any(dims[index].HasField("dim_value") for index in spatial[value.name]):
+            axes = [dim.dim_value if dim.HasField("dim_value") else "free" for dim in dims]
             raise FcnEdgeError(
                 f"{spec.name}: after {step} {value.name} has the axes {axes}; N, height and width have to be free. "
                 "Nothing was written. A Python number taken from a tensor's shape fixes an axis: look for int()."
