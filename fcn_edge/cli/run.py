@@ -228,8 +228,9 @@ def text(document: dict[str, Any]) -> str:
     stages = ", ".join(f"{name} {mean:.1f}" for name, mean in document["stages_ms"].items())
     sizes = [f"{height}x{width}" for height, width in document["network_sizes"]]
     shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    frames = "1 frame" if document["frames"] == 1 else f"{document['frames']} frames"
     lines = [
-        f"{document['frames']} frames of {document['source']} in {document['seconds']:.2f} s{dropped}{skipped}; "
+        f"{frames} of {document['source']} in {document['seconds']:.2f} s{dropped}{skipped}; "
         f"after the first one {document['fps']:.1f} a second",
         f"  ms a frame: {stages}",
         f"  {document['model']} at {shown} (rows x columns, {document['resize']}), {document['precision']}",

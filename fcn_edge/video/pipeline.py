@@ -157,7 +157,7 @@ def process(
         reader = _Stage("read", ((item, item[0].image.nbytes) for item in reading), ahead)
         reading = iter(ahead)
     done: Channel[tuple[Frame, float, Segmentation]] = Channel(WAITING_FRAMES, WAITING_BYTES)
-    worker = _Stage("infer", _segmented(segmenter, reading), done)
+    worker = _Stage("infer", _segmented(segmenter, reading, source), done)
     stages = [stage for stage in (reader, worker) if stage]
     for stage in stages:
         stage.start()
@@ -212,12 +212,19 @@ def _timed_frames(source: Source, limits: Limits, stop: threading.Event) -> Iter
 
 
 def _segmented(
-    segmenter: Segmenter, frames: Iterator[tuple[Frame, float]]
+    segmenter: Segmenter, frames: Iterator[tuple[Frame, float]], source: Source
 ) -> Generator[tuple[tuple[Frame, float, Segmentation], int], None, None]:
     waiting: deque[tuple[Frame, float]] = deque()
 
     def images() -> Iterator:
         for item in frames:
+            try:
+                segmenter.network_size(item[0].image.shape[:2])
+            except SourceError as error:  # one picture too large for `native` is no reason to lose the others
+                if not source.still or source.total == 1:
+                    raise
+                source.problems.append(f"{item[0].name}: {error}")
+                continue
             waiting.append(item)
             yield item[0].image
 

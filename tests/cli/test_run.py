@@ -49,7 +49,7 @@ def test_a_photo_becomes_an_overlay_a_mask_and_figures(run, cat, tmp_path):
     assert (document["frames"], document["skipped"], document["problems"]) == (1, 0, [])
     assert document["network_sizes"] == [[161, 257]]
     assert document["trained"] is True
-    assert "1 frames of" in shown.stderr
+    assert "1 frame of" in shown.stderr
     assert pixels(tmp_path / "a.png").shape == pixels(cat).shape
     assert pixels(tmp_path / "masks" / "cat.png").shape == pixels(cat).shape
     header, frame, summary = map(json.loads, (tmp_path / "s.jsonl").read_text().splitlines())
@@ -63,6 +63,19 @@ def test_only_the_classes_asked_for_are_shown(run, cat, tmp_path):
     assert shown.returncode == 0, shown.stderr
     frame = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[1])
     assert "cat" not in frame["classes"]
+
+
+def test_a_picture_too_large_for_native_is_skipped_among_others(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, side in (("a.png", 65), ("b.png", 5000), ("c.png", 65)):
+        cv2.imwrite(str(folder / name), np.zeros((side, side, 3), np.uint8))
+    shown = run("--source", folder, "--labels", "masks", "--resize", "native", "--json")
+    assert shown.returncode == 1
+    document = json.loads(shown.stdout)
+    assert (document["frames"], document["skipped"]) == (2, 1)
+    assert "24,000,000" in shown.stderr
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "c.png"]
 
 
 def test_a_sources_broken_part_is_named_counted_and_costs_only_itself(run, cat, tmp_path):
