@@ -6,6 +6,7 @@ and no caller can get the colour order wrong.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,7 @@ class Geometry:
     grid: Grid
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """A variant. Subclasses define `scores`.
 
     mean, std: of the RGB planes, in units of 0..255.
@@ -53,9 +54,9 @@ class Network(nn.Module):
         planes = (frame.float().permute(0, 3, 1, 2) - self.mean) / self.std
         return self.scores(planes if self.reversed_planes else planes.flip(1)).float()
 
+    @abstractmethod
     def scores(self, planes: Tensor) -> Tensor:
         """Class scores of normalised planes: float (N, 3, H, W), R, G, B."""
-        raise NotImplementedError
 
     def adopt(self, state: dict[str, Tensor], where: str) -> set[str]:
         """Take over pretrained tensors, of a whole checkpoint or of a trunk alone; returns their names here.

@@ -122,7 +122,6 @@ class TestFailedChecks:
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not BUNDLED.with_suffix(".safetensors").exists(), reason="the weights are not in this checkout")
 def test_the_bundled_file_is_what_export_makes_of_the_bundled_weights(tmp_path, photos):
     network, spec = load(BUNDLED.with_suffix(".safetensors"))
     anew = onnxruntime.InferenceSession(str(export(network, spec, tmp_path / "anew.onnx", photos).path))
