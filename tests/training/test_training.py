@@ -79,6 +79,15 @@ def command(data: Path, recipe: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "fcn_edge", *arguments]
 
 
+def wait_for_state(run: subprocess.Popen, folder: Path) -> None:
+    """Until the run has saved what it could be resumed from."""
+    deadline = time.monotonic() + 120
+    while not (folder / "last.pt").exists():
+        assert time.monotonic() < deadline
+        assert run.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.01)
+
+
 class TestCrop:
     def test_a_crop_larger_than_the_picture_is_void_outside_it(self):
         image, mask = np.full((40, 60, 3), 200, np.uint8), np.zeros((40, 60), np.uint8)
@@ -162,11 +171,7 @@ class TestRun:
         subprocess.run(command(data, recipe, tmp_path / "whole"), check=True, capture_output=True)
 
         killed = subprocess.Popen(command(data, recipe, tmp_path / "killed"), stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "killed/last.pt").exists():
-            assert time.monotonic() < deadline
-            assert killed.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.01)
+        wait_for_state(killed, tmp_path / "killed")
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
         assert not (tmp_path / "killed/fcn8s-lite.safetensors").exists()
@@ -182,11 +187,7 @@ class TestRun:
         run = subprocess.Popen(
             command(data, recipe, tmp_path / "out"), stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "out/last.pt").exists():
-            assert time.monotonic() < deadline
-            assert run.poll() is None, "the run ended before it could be interrupted"
-            time.sleep(0.01)
+        wait_for_state(run, tmp_path / "out")
         os.killpg(run.pid, signal.SIGINT)
         _, stderr = run.communicate()
         assert run.returncode == 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import pytest
 
 from fcn_edge.errors import SourceError
 from fcn_edge.video.camera import Newest, _reason, check_device
+
+NOBODY = 65534
 
 
 def test_a_slow_taker_gets_the_newest_frame_and_the_others_are_counted(make_video):
@@ -48,12 +51,22 @@ def test_a_device_that_is_no_camera_is_said():
         check_device(Path("/dev/null"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open everything")
-def test_a_device_that_is_not_permitted_names_the_group(tmp_path):
-    device = tmp_path / "video0"
-    device.touch(mode=0o000)
-    with pytest.raises(SourceError, match="group video"):
-        check_device(device)
+@pytest.fixture
+def ordinary_user():
+    """Root may open everything, so for the test it is nobody."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+def test_a_device_that_is_not_permitted_names_the_group(ordinary_user):
+    with tempfile.NamedTemporaryFile() as device:  # not in tmp_path, whose parents are closed to others
+        os.chmod(device.name, 0o000)
+        with pytest.raises(SourceError, match="group video"):
+            check_device(Path(device.name))
 
 
 @pytest.mark.parametrize(
