@@ -7,6 +7,7 @@ was killed goes on with the samples it would have seen.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _outlive_signals(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; the loop alone decides, and its workers end with it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # multiprocessing's own thread would print that the loop has gone; a sample's error reaches the loop itself
+    sys.excepthook = lambda *error: None
 
 
 def hold_back(samples: Sequence[Sample], every: int) -> tuple[list[Sample], list[Sample]]:
