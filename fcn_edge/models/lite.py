@@ -1,7 +1,7 @@
-"""FCN-8s for the edge: a MobileNetV2 trunk whose scores at strides 8, 16 and 32 are added.
+"""FCNs for the edge: a MobileNetV2 trunk whose scores at stride 32, and at 16 and 8 where skips are, are added.
 
-The scores at stride 32 carry a context term, the mean over the whole map, as in DeepLabV3's image
-pooling. The skips are read from the expanded features of the blocks that are about to halve the
+The coarsest scores carry a context term, the mean over the whole map, as in DeepLabV3's image pooling. The
+skips are read from the expanded features of the blocks that are about to halve the
 resolution: 192 channels at stride 8 and 576 at stride 16, six times what the block itself passes on.
 """
 
@@ -52,19 +52,29 @@ def skip_head(inputs: int, width: int, classes: int) -> nn.Sequential:
     )
 
 
-class FCN8sLite(Network):
-    """The bundled default. Sides are 32k+1: with padding 1 before stride 2 the features sample the
-    picture at exact multiples of the stride, so corners stay aligned through every upsampling."""
+class FCNLite(Network):
+    """One head with zero, one or two skips: Long et al. 2015, section 4.2, on an edge trunk.
 
-    geometry = Geometry(size=513, stride=32, sides="k*stride+1", output_stride=8, grid="align_corners")
+    Sides are 32k+1: with padding 1 before stride 2 the features sample the picture at exact multiples of
+    the stride, so corners stay aligned through every upsampling.
+
+    skips:  strides below the coarsest at which scores are added: (), (16,), (16, 8) or (8,).
+    width:  of trunk and skip heads, as a fraction of MobileNetV2 1.0.
+    coarse: stride of the coarsest features, 32, or 16 by dilation.
+    """
+
     trunk = "features."
 
-    def __init__(self, classes: int) -> None:
+    def __init__(
+        self, classes: int, skips: tuple[int, ...], width: float = 1.0, coarse: int = 32, size: int = 513
+    ) -> None:
         super().__init__(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
-        self.features = features()
-        self.head32 = Head32(320, classes)
-        self.head16 = skip_head(576, 192, classes)
-        self.head8 = skip_head(192, 96, classes)
+        finest = min((coarse, *skips))
+        self.geometry = Geometry(size, coarse, "k*stride+1", output_stride=finest, grid="align_corners")
+        self.features = features(width, coarse)
+        self.head32 = Head32(int(320 * width), classes)
+        self.head16 = skip_head(int(576 * width), int(192 * width), classes) if 16 in skips else None
+        self.head8 = skip_head(int(192 * width), int(96 * width), classes) if 8 in skips else None
 
     def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Takes the trunk and head of a DeepLabV3 on MobileNetV2 without atrous branches.
@@ -91,12 +101,33 @@ class FCN8sLite(Network):
         at_16 = _block(self.features, HALVES_16).expand(self.features[HALVES_8 + 1 : HALVES_16](x))
         x = _block(self.features, HALVES_16).finish(at_16)
         fused = self.head32(self.features[HALVES_16 + 1 :](x))
-        fused = _upsample_to(self.head16(at_16), fused)
-        return _upsample_to(self.head8(at_8), fused)
+        if self.head16 is not None:
+            fused = _upsample_to(self.head16(at_16), fused)
+        if self.head8 is not None:
+            fused = _upsample_to(self.head8(at_8), fused)
+        return fused
 
 
-def fcn8s_lite(classes: int) -> FCN8sLite:
-    return FCN8sLite(classes)
+def fcn32s_lite(classes: int) -> FCNLite:
+    return FCNLite(classes, skips=())
+
+
+def fcn16s_lite(classes: int) -> FCNLite:
+    return FCNLite(classes, skips=(16,))
+
+
+def fcn8s_lite(classes: int) -> FCNLite:
+    return FCNLite(classes, skips=(16, 8))
+
+
+def fcn8s_lite_small(classes: int) -> FCNLite:
+    """Half as wide: for the smallest boards."""
+    return FCNLite(classes, skips=(16, 8), width=0.5)
+
+
+def fcn8s_lite_large(classes: int) -> FCNLite:
+    """The last stage dilated instead of strided, so that its scores lie at stride 16."""
+    return FCNLite(classes, skips=(8,), coarse=16)
 
 
 def _block(blocks: nn.Sequential, index: int) -> InvertedResidual:

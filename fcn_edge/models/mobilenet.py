@@ -12,19 +12,22 @@ from torch import Tensor, nn
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
-def conv_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups)
+def conv_relu6(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups)
     return nn.Sequential(convolution, nn.ReLU6(inplace=True))
 
 
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project: section 3.3. The first block of the network does not expand."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, dilation: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         layers: list[nn.Module] = [conv_relu6(inputs, hidden, 1)] if expansion > 1 else []
-        layers += [conv_relu6(hidden, hidden, 3, stride, groups=hidden), nn.Conv2d(hidden, outputs, 1)]
+        layers += [conv_relu6(hidden, hidden, 3, stride, hidden, dilation), nn.Conv2d(hidden, outputs, 1)]
         self.conv = nn.Sequential(*layers)
         self.adds = stride == 1 and inputs == outputs
 
@@ -40,13 +43,24 @@ class InvertedResidual(nn.Module):
         return self.conv[1:](expanded)
 
 
-def features() -> nn.Sequential:
-    """The 18 blocks up to 320 channels at stride 32; `features[i]` is torchvision's `features.i`."""
-    blocks: list[nn.Module] = [conv_relu6(3, 32, 3, stride=2)]
-    channels = 32
-    for expansion, outputs, repeats, stride in STAGES:
+def features(width: float = 1.0, output_stride: int = 32) -> nn.Sequential:
+    """The 18 blocks up to `320 * width` channels; `features[i]` is torchvision's `features.i`.
+
+    width:         multiplies the channels of every layer (section 3.4).
+    output_stride: 32, or 16, where the last halving is left out and the blocks after it are dilated by 2, so
+                   that each filter meets the samples that it was trained on (Chen et al. 2017, section 3.1).
+    """
+    channels = int(32 * width)
+    blocks: list[nn.Module] = [conv_relu6(3, channels, 3, stride=2)]
+    reached, dilation = 2, 1
+    for expansion, wide, repeats, first_stride in STAGES:
+        outputs = int(wide * width)
         for repeat in range(repeats):
-            blocks.append(InvertedResidual(channels, outputs, stride if repeat == 0 else 1, expansion))
+            stride, own_dilation = (first_stride if repeat == 0 else 1), dilation
+            if reached * stride > output_stride:
+                dilation, stride = dilation * stride, 1
+            reached *= stride
+            blocks.append(InvertedResidual(channels, outputs, stride, expansion, own_dilation))
             channels = outputs
     network = nn.Sequential(*blocks)
     for module in network.modules():
