@@ -96,11 +96,20 @@ class FCNLite(Network):
         return renamed
 
     def scores(self, planes: Tensor) -> Tensor:
+        return self.head_scores(self.trunk_features(planes))
+
+    def trunk_features(self, planes: Tensor) -> tuple[Tensor, ...]:
+        """What the heads read: the expanded features at strides 8 and 16, and the last ones."""
         at_8 = _block(self.features, HALVES_8).expand(self.features[:HALVES_8](planes))
         x = _block(self.features, HALVES_8).finish(at_8)
         at_16 = _block(self.features, HALVES_16).expand(self.features[HALVES_8 + 1 : HALVES_16](x))
         x = _block(self.features, HALVES_16).finish(at_16)
-        fused = self.head32(self.features[HALVES_16 + 1 :](x))
+        return at_8, at_16, self.features[HALVES_16 + 1 :](x)
+
+    def head_scores(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Class scores from `trunk_features`."""
+        at_8, at_16, last = features
+        fused = self.head32(last)
         if self.head16 is not None:
             fused = _upsample_to(self.head16(at_16), fused)
         if self.head8 is not None:
