@@ -24,6 +24,7 @@ MAX_CLASSES = 254
 Color = Literal["BGR", "RGB"]
 Resize = Literal["fit", "stretch", "native", "letterbox"]
 Precision = Literal["fp32", "fp16", "int8"]
+Padding = Literal["same", "paper"]
 Triple = tuple[float, float, float]
 
 
@@ -70,6 +71,7 @@ class ModelSpec:
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB; empty: the VOC colours
     schema: int = SCHEMA
     variant: str = ""
+    padding: Padding = "same"  # the form of a variant that comes in two: docs/spec.md
     covered: tuple[str, ...] | None = None  # classes that the weights were trained on; null: all
     thin: tuple[str, ...] = ()  # covered, but by few training pictures: the model card says how few
     trained: bool = True

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fcn_edge.errors import unknown
+from fcn_edge.errors import UsageError, unknown
+from fcn_edge.spec import Padding
 
 if TYPE_CHECKING:
     from fcn_edge.models.network import Network
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """An architecture: what makes it that one, and where it is built."""
+    """An architecture: what makes it that one, where it is built, and in which forms."""
 
     summary: str
-    builder: str  # "module:function", called with the number of classes
+    builder: str  # "module:function", called with the number of classes, and with the padding where there is a choice
+    padding: tuple[Padding, ...] = ("same",)  # the default first
 
 
 VARIANTS = {
@@ -29,13 +31,36 @@ VARIANTS = {
         "MobileNetV2 trunk, class scores at strides 8, 16 and 32 fused by addition, context at stride 32",
         "fcn_edge.models.lite:fcn8s_lite",
     ),
+    "fcn16s-lite": Variant(
+        "fcn8s-lite without the skip at stride 8: scores at stride 16",
+        "fcn_edge.models.lite:fcn16s_lite",
+    ),
+    "fcn32s-lite": Variant(
+        "fcn8s-lite without skips: scores at stride 32",
+        "fcn_edge.models.lite:fcn32s_lite",
+    ),
+    "fcn8s-lite-small": Variant(
+        "fcn8s-lite on a trunk of half the width, for the smallest boards",
+        "fcn_edge.models.lite:fcn8s_lite_small",
+    ),
+    "fcn8s-lite-large": Variant(
+        "fcn8s-lite with the trunk's last stage dilated instead of strided, for the best labels",
+        "fcn_edge.models.lite:fcn8s_lite_large",
+    ),
 }
 
 
-def build(variant: str, classes: int) -> Network:
-    """The untrained network of that name. Raises UsageError for a name that is not listed."""
+def build(variant: str, classes: int, padding: Padding = "same") -> Network:
+    """The network of that name before any training.
+
+    padding: "paper" pads the frame by 100 pixels and crops, as the published networks do; "same" keeps sizes.
+    Raises UsageError for a name that is not listed, or a form that the variant does not have.
+    """
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
-    module, function = VARIANTS[variant].builder.split(":")
-    builder: Callable[[int], Network] = getattr(import_module(module), function)
-    return builder(classes)
+    chosen = VARIANTS[variant]
+    if padding not in chosen.padding:
+        raise UsageError(f"{variant} has no form with padding {padding!r}. It has: {', '.join(chosen.padding)}.")
+    module, function = chosen.builder.split(":")
+    builder: Callable[..., Any] = getattr(import_module(module), function)
+    return builder(classes) if len(chosen.padding) == 1 else builder(classes, padding)

@@ -11,18 +11,19 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcn_edge import __version__, models
 from fcn_edge.errors import ModelError, SpecError
-from fcn_edge.models.network import Network
-from fcn_edge.spec import METADATA_KEY, VOC_CLASSES, ModelSpec, Output, from_json
+from fcn_edge.models.network import Network, Normalisation
+from fcn_edge.spec import METADATA_KEY, VOC_CLASSES, ModelSpec, Output, Padding, Triple, from_json
 
 StateDict = dict[str, Tensor]
 PICKLE_START = b"\x80"  # of the files that torch wrote before it wrote zip archives
@@ -33,18 +34,60 @@ def read_state(path: Path) -> tuple[StateDict, str | None]:
 
     Raises ModelError where the file is missing, broken, or a pickle that holds more than tensors.
     """
+    state, metadata = _read(path)
+    return state, metadata.get(METADATA_KEY)
+
+
+def _read(path: Path) -> tuple[StateDict, dict[str, str]]:
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file.")
     if path.suffix == ".safetensors":
         try:
             with safe_open(str(path), "pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-                spec = (file.metadata() or {}).get(METADATA_KEY)
+                metadata = file.metadata() or {}
         except SafetensorError as error:
             raise ModelError(f"{path}: not a safetensors file ({error}). Copy it again, or export it anew.") from error
     else:
-        state, spec = _read_pth(path), None
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, spec
+        state, metadata = _read_pth(path), {}
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, metadata
+
+
+def adopt(network: Network, path: Path, normalisation: Normalisation | None = None) -> set[str]:
+    """Take over a file's pretrained tensors, of a whole checkpoint or of a trunk; returns their names in `network`.
+
+    normalisation: of the pictures that they were trained on, where the caller knows it. A safetensors file may say
+        it in its metadata: `mean` and `std` as three numbers in units of 0..1, joined by commas, in the order R, G, B,
+        and `color`, the order of the planes. Else the variant judges it by the tensors' names.
+    Raises ModelError where the file cannot be read or its tensors do not fit, SpecError where its metadata are wrong.
+    """
+    state, metadata = _read(path)
+    if normalisation is None and METADATA_KEY not in metadata:
+        normalisation = _normalisation(metadata, path)
+    return network.adopt(state, str(path), normalisation)
+
+
+def _normalisation(metadata: dict[str, str], path: Path) -> Normalisation | None:
+    if not {"mean", "std"} <= metadata.keys():
+        return None
+    mean, std = (_triple(metadata[key], key, path) for key in ("mean", "std"))
+    color = metadata.get("color", "RGB")
+    if color not in ("RGB", "BGR") or min(std) <= 0:
+        raise SpecError(
+            f"{path}: its metadata say color {color!r} and std {metadata['std']!r}; RGB or BGR, and three positive "
+            "numbers are possible."
+        )
+    return Normalisation(mean, std, color)
+
+
+def _triple(text: str, key: str, path: Path) -> Triple:
+    try:
+        first, second, third = (round(255 * float(part), 4) for part in text.split(","))
+    except ValueError as error:
+        raise SpecError(
+            f"{path}: its metadata say {key} {text!r}; three numbers joined by commas are needed."
+        ) from error
+    return first, second, third
 
 
 def _read_pth(path: Path) -> StateDict:
@@ -83,7 +126,7 @@ def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) 
     assert spec is not None
     if variant and variant != spec.variant:
         raise ModelError(f"{path} is a checkpoint of {spec.variant}, not of {variant}. Pass --variant {spec.variant}.")
-    network = models.build(spec.variant, len(spec.classes))
+    network = models.build(spec.variant, len(spec.classes), spec.padding)
     own = network.state_dict()
     wrong = [name for name in {**own, **state} if name not in own or name not in state]
     wrong += [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -92,24 +135,43 @@ def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) 
             f"{path} says that it is {spec.variant}, but {len(wrong)} tensors do not fit, first: {wrong[0]}. "
             "Export it again with this version."
         )
-    network.load_state_dict(state)
+    network.take(state, str(path))
     return network.eval(), spec
 
 
-def untrained(variant: str, seed: int = 0) -> tuple[Network, ModelSpec]:
-    """The variant with seeded noise for weights, for VOC's classes; its spec says so."""
+def untrained(variant: str, seed: int = 0, padding: Padding = "same") -> tuple[Network, ModelSpec]:
+    """The variant with seeded noise for weights, for VOC's classes; its spec says so.
+
+    Score layers, which training finds at zero, hold noise too: equal scores would flatter a parity and a decoder.
+    """
     torch.manual_seed(seed)
-    network = models.build(variant, len(VOC_CLASSES)).eval()
+    network = models.build(variant, len(VOC_CLASSES), padding).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.any():
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
     return network, describe(network, variant, trained=False)
 
 
-def describe(network: Network, variant: str, trained: bool = True, **provenance: Any) -> ModelSpec:
-    """The spec of a network as it was built here, for VOC's classes."""
+def describe(
+    network: Network,
+    variant: str,
+    *,
+    classes: Sequence[str] = VOC_CLASSES,
+    palette: Sequence[tuple[int, int, int]] = (),
+    trained: bool = True,
+    **provenance: Any,
+) -> ModelSpec:
+    """The spec of a network as it was built here, with as many classes as `classes` names.
+
+    palette: their colours, RGB; VOC's where empty.
+    """
     geometry = network.geometry
     return ModelSpec(
         name=variant,
         variant=variant,
-        classes=VOC_CLASSES,
+        padding=network.padding,
+        classes=tuple(classes),
+        palette=tuple(palette),
         trained=trained,
         size=geometry.size,
         stride=geometry.stride,
@@ -120,10 +182,16 @@ def describe(network: Network, variant: str, trained: bool = True, **provenance:
 
 
 def save_checkpoint(path: Path, network: Network, spec: ModelSpec) -> None:
-    """Write the network's parameters as float16 with its spec, by way of a temporary name."""
-    state = {key: value.detach().half().contiguous() for key, value in network.state_dict().items()}
+    """Write the network's parameters as float16 with its spec, by way of a temporary name.
+
+    Buffers keep their type: a running variance may lie beyond float16's range.
+    """
+    halves = {name for name, _ in network.named_parameters()}
+    state = {key: value.half() if key in halves else value for key, value in network.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(save(state, {METADATA_KEY: spec.to_json()}))
+    temporary.write_bytes(
+        save({key: value.contiguous() for key, value in state.items()}, {METADATA_KEY: spec.to_json()})
+    )
     os.replace(temporary, path)
 
 
