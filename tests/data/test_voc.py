@@ -141,7 +141,7 @@ def test_without_a_folder_of_masks_there_are_none(voc: Path) -> None:
 
 
 def test_a_missing_list_or_root_is_answered_with_what_is_there(voc: Path) -> None:
-    with pytest.raises(DataError, match=r"test\.txt: .*lists of .*: extra, val"):
+    with pytest.raises(DataError, match=r"no list 'test'. Its lists: extra, val"):
         open_list(voc, ["test"])
     with pytest.raises(DataError, match="no such folder"):
         open_list(voc / "nowhere", ["val"])
