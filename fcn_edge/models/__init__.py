@@ -26,6 +26,8 @@ class Variant:
     padding: tuple[Padding, ...] = ("same",)  # the default first
 
 
+BOTH: tuple[Padding, ...] = ("same", "paper")
+
 VARIANTS = {
     "fcn8s-lite": Variant(
         "MobileNetV2 trunk, class scores at strides 8, 16 and 32 fused by addition, context at stride 32",
@@ -47,6 +49,18 @@ VARIANTS = {
         "fcn8s-lite with the trunk's last stage dilated instead of strided, for the best labels",
         "fcn_edge.models.lite:fcn8s_lite_large",
     ),
+    "fcn8s": Variant(
+        "the paper's FCN-8s: VGG16, skips from pool4 and pool3, learned upsampling, trained in stages",
+        "fcn_edge.models.vgg:fcn8s",
+        BOTH,
+    ),
+    "fcn8s-atonce": Variant(
+        "the paper's FCN-8s trained in one stage: its skips are scaled by 0.01 and 0.0001",
+        "fcn_edge.models.vgg:fcn8s_atonce",
+        BOTH,
+    ),
+    "fcn16s": Variant("the paper's FCN-16s: VGG16, skip from pool4", "fcn_edge.models.vgg:fcn16s", BOTH),
+    "fcn32s": Variant("the paper's FCN-32s: VGG16 without skips", "fcn_edge.models.vgg:fcn32s", BOTH),
 }
 
 
