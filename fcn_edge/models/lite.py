@@ -135,8 +135,8 @@ def fcn8s_lite_small(classes: int) -> FCNLite:
 
 
 def fcn8s_lite_large(classes: int) -> FCNLite:
-    """The last stage dilated instead of strided, so that its scores lie at stride 16."""
-    return FCNLite(classes, skips=(8,), coarse=16)
+    """The last stage dilated instead of strided, so that its scores lie at stride 16, on larger frames."""
+    return FCNLite(classes, skips=(8,), coarse=16, size=641)
 
 
 def _block(blocks: nn.Sequential, index: int) -> InvertedResidual:
