@@ -1,8 +1,9 @@
 """A data set through a Segmenter: the figures of the very artefact that ships.
 
 Labels are compared at each picture's own size, in one confusion matrix over the whole data set; a mean
-of per-picture means would weigh a class by how few pictures hold it. Masks that do not fit are
-found before the first picture is segmented, not after an hour.
+of per-picture means weighs a class by how few pictures hold it, and stands beside it only because others
+publish it. Masks that do not fit are found before the first picture is segmented, not after an hour, and
+a picture that the model was trained on is never one of them.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from fcn_edge.data import Progress, Sample, check, read_image, read_mask
+from fcn_edge.boundary import TOLERANCE, BoundaryScores, contours
+from fcn_edge.data import Progress, Sample, check, read_image, read_truth, unseen
 from fcn_edge.errors import DataError, unknown
 from fcn_edge.metrics import Scores, confusion, mean
 from fcn_edge.segmenter import Segmenter
+from fcn_edge.spec import VOID
 
+NAMED_IN_AN_ERROR = 5  # classes: enough to see a pattern, short enough for one line
 READ_AHEAD = 4  # pictures decoded while one is segmented: more only holds memory, a picture takes 5 ms to read
 
 
@@ -30,7 +34,13 @@ class Evaluation:
     matrix: np.ndarray  # int64 (C, C), rows truth, columns labels, void left out
     names: tuple[str, ...]  # of the C classes
     over: tuple[int, ...]  # indices of the classes that the means are over
+    contours: np.ndarray  # int64 (C, 4), as `boundary.contours` counts them
+    tolerance: float  # pixels, of those contours
+    image_pixel_accuracies: tuple[float, ...]  # of each picture; NaN where all is void
+    image_mean_ious: tuple[float, ...]  # of each picture, over the chosen classes that occur in its truth; NaN for none
     images: int
+    left_out: int  # pictures that the model was trained or calibrated on
+    unknown: tuple[str, ...]  # classes of the model that the data do not know: their labels count as wrong
     model: str
     trained: bool
     backend: str
@@ -56,6 +66,25 @@ class Evaluation:
         return mean(self.scores.per_class_accuracy, self.over)
 
     @property
+    def boundary_scores(self) -> BoundaryScores:
+        return BoundaryScores(self.contours)
+
+    @property
+    def boundary_f(self) -> float:
+        """Over the chosen classes that have a contour in the truth."""
+        return mean(self.boundary_scores.per_class_f, self.over)
+
+    @property
+    def per_image_pixel_accuracy(self) -> float:
+        """The mean of the pictures' own figures, each weighing the same."""
+        return mean(np.array(self.image_pixel_accuracies))
+
+    @property
+    def per_image_mean_iou(self) -> float:
+        """The mean of the pictures' own figures, each weighing the same."""
+        return mean(np.array(self.image_mean_ious))
+
+    @property
     def absent(self) -> list[str]:
         """Chosen classes without a pixel in the truth: no mean counts them."""
         occurs = self.scores.occurs
@@ -63,12 +92,11 @@ class Evaluation:
 
     def document(self) -> dict[str, Any]:
         """For JSON. IoU is null for a class that does not occur; `confusion_matrix` is in the order of
-        `per_class_iou`, rows truth; `classes` are those that the two means are over; `network_size` is the
-        commonest (h, w) and `network_sizes` counts them all.
+        `per_class_iou`, rows truth; `classes` are those that the means are over; `network_size` is the
+        commonest (h, w) and `network_sizes` counts them all. docs/data.md names every key.
         """
         scores = self.scores
         sizes = sorted(self.network_sizes.items(), key=lambda item: -item[1])
-        ious = (None if np.isnan(iou) else float(iou) for iou in scores.per_class_iou)
         return {
             "model": self.model,
             "trained": self.trained,
@@ -80,13 +108,20 @@ class Evaluation:
             "network_sizes": {f"{height}x{width}": count for (height, width), count in sizes},
             "resize": self.resize,
             "images": self.images,
+            "left_out": self.left_out,
             "pixel_accuracy": scores.pixel_accuracy,
             "mean_accuracy": self.mean_accuracy,
             "mean_iou": self.mean_iou,
             "frequency_weighted_iou": scores.frequency_weighted_iou,
+            "boundary_f": _number(self.boundary_f),
+            "boundary_tolerance": self.tolerance,
+            "per_image_pixel_accuracy": self.per_image_pixel_accuracy,
+            "per_image_mean_iou": _number(self.per_image_mean_iou),
             "classes": [self.names[index] for index in self.over],
             "absent": self.absent,
-            "per_class_iou": dict(zip(self.names, ious, strict=True)),
+            "unknown_to_the_data": list(self.unknown),
+            "per_class_iou": dict(zip(self.names, map(_number, scores.per_class_iou), strict=True)),
+            "per_class_boundary_f": dict(zip(self.names, map(_number, self.boundary_scores.per_class_f), strict=True)),
             "confusion_matrix": self.matrix.tolist(),
             "milliseconds": self.milliseconds,
         }
@@ -97,34 +132,49 @@ def evaluate(
     samples: Sequence[Sample],
     classes: Sequence[str] | None = None,
     progress: Progress | None = None,
+    truth_classes: Sequence[str] | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Evaluation:
-    """Segment every picture of `samples` and hold its labels against its mask.
+    """Segment every picture of `samples` that the model has not met and hold its labels against its mask.
 
-    classes:  names that the two means are over; all where None.
-    progress: wraps the iteration over the pictures.
+    classes:       names that the means are over; all where None.
+    progress:      wraps the iteration over the pictures.
+    truth_classes: what the masks' indices mean, all of them classes of the model; the model's own where None.
+    tolerance:     of the boundary F-score, in pixels.
     Raises UsageError for a class that the model does not have, DataError where pictures and masks do not
-    fit each other or the model's classes (all of them are named), or where no pixel is labelled.
+    fit each other or the model's classes (all of them are named), or where nothing is left to measure.
     """
     spec = segmenter.spec
     over = _indices(spec.classes, classes)
-    check(samples, len(spec.classes))
-    matrix = np.zeros((len(spec.classes),) * 2, np.int64)
+    theirs = spec.classes if truth_classes is None else tuple(truth_classes)
+    table = _table(theirs, spec.classes, spec.name)
+    check(samples, len(theirs))
+    fresh = unseen(samples, spec)
+    if not fresh:
+        raise DataError(f"{spec.name} was trained or calibrated on all {len(samples)} pictures: name others.")
+    tally = _Tally(len(spec.classes), over, tolerance)
     sizes: Counter[tuple[int, int]] = Counter()
     seconds: list[dict[str, float]] = []
-    pictures: Iterable[tuple[np.ndarray, np.ndarray]] = _read_ahead(samples)
+    pictures: Iterable[tuple[np.ndarray, np.ndarray]] = _read_ahead(fresh)
     for frame, truth in pictures if progress is None else progress(pictures):
         result = segmenter.segment(frame)
-        matrix += confusion(truth, result.labels, len(spec.classes))
+        tally.add(table[truth], result.labels)
         sizes[segmenter.network_size((frame.shape[0], frame.shape[1]))] += 1
         seconds.append(dict(result.timings))
-    if not matrix.any():
-        raise DataError(f"None of the {len(samples)} masks holds anything but void: there is nothing to measure.")
+    if not tally.matrix.any():
+        raise DataError(f"None of the {len(fresh)} masks holds anything but void: there is nothing to measure.")
     backend = segmenter.backend
     return Evaluation(
-        matrix=matrix,
+        matrix=tally.matrix,
         names=spec.classes,
         over=over,
-        images=len(samples),
+        contours=tally.contours,
+        tolerance=tolerance,
+        image_pixel_accuracies=tuple(tally.pixel_accuracies),
+        image_mean_ious=tuple(tally.mean_ious),
+        images=len(fresh),
+        left_out=len(samples) - len(fresh),
+        unknown=tuple(name for name in spec.classes if name not in theirs),
         model=spec.name,
         trained=spec.trained,
         backend=backend.name,
@@ -135,6 +185,47 @@ def evaluate(
         network_sizes=dict(sizes),
         milliseconds=_medians(seconds),
     )
+
+
+class _Tally:
+    """What is counted while pictures go by."""
+
+    def __init__(self, num_classes: int, over: tuple[int, ...], tolerance: float) -> None:
+        self.matrix = np.zeros((num_classes, num_classes), np.int64)
+        self.contours = np.zeros((num_classes, 4), np.int64)
+        self.pixel_accuracies: list[float] = []
+        self.mean_ious: list[float] = []
+        self._over, self._tolerance = over, tolerance
+
+    def add(self, truth: np.ndarray, labels: np.ndarray) -> None:
+        matrix = confusion(truth, labels, len(self.matrix))
+        self.matrix += matrix
+        self.contours += contours(truth, labels, len(self.matrix), self._tolerance)
+        scores = Scores(matrix)
+        self.pixel_accuracies.append(scores.pixel_accuracy)
+        self.mean_ious.append(mean(scores.per_class_iou, self._over))
+
+
+def _table(theirs: tuple[str, ...], ours: tuple[str, ...], model: str) -> np.ndarray:
+    """uint8 (256,): the model's index of each index of the data, by name; void stays void."""
+    strange = [name for name in theirs if name not in ours]
+    if strange:
+        raise DataError(
+            f"{model} has no class {_some(strange)}, which the data have; its {len(ours)} classes are {_some(ours)}. "
+            "Evaluate it on data of its own classes, or give both the same names."
+        )
+    table = np.full(256, VOID, np.uint8)
+    table[: len(theirs)] = [ours.index(name) for name in theirs]
+    return table
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_IN_AN_ERROR
+    return ", ".join(names[:NAMED_IN_AN_ERROR]) + (f" and {more} more" if more > 0 else "")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _indices(names: tuple[str, ...], chosen: Sequence[str] | None) -> tuple[int, ...]:
@@ -150,8 +241,7 @@ def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndar
     """(picture, truth) in order, read in a thread while the caller works on an earlier one."""
 
     def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        assert sample.mask is not None  # `check` has refused such samples
-        return read_image(sample.image), read_mask(sample.mask)
+        return read_image(sample.image), read_truth(sample)
 
     waiting: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
     with ThreadPoolExecutor(max_workers=1) as pool:

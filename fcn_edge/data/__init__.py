@@ -9,6 +9,7 @@ from fcn_edge.data.checking import Progress, check, problem
 from fcn_edge.data.opening import open_data, open_list, parse_data
 from fcn_edge.data.reading import read_image, read_mask, read_truth
 from fcn_edge.data.samples import DataSet, Sample
+from fcn_edge.data.seen import pictures_seen, unseen
 
 __all__ = [
     "DataSet",
@@ -18,8 +19,10 @@ __all__ = [
     "open_data",
     "open_list",
     "parse_data",
+    "pictures_seen",
     "problem",
     "read_image",
     "read_mask",
     "read_truth",
+    "unseen",
 ]

@@ -79,9 +79,11 @@ def test_an_example_of_the_help_works_as_it_stands(example: str, devkit: Path) -
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["--data", "nowhere"], 2, "'nowhere' names no list"),
+        (["--data", "nowhere"], 1, "nowhere: there is no such folder"),
+        (["--data", "nowhere:"], 2, "'nowhere:' names no list"),
+        (["--data", "."], 1, "no data set of a known layout. Looked for"),
         (["--data", "nowhere:val"], 1, "nowhere: there is no such folder"),
-        (["--data", "VOCdevkit/VOC2012", "--split", "test"], 1, "test.txt: there is no such list; lists of"),
+        (["--data", "VOCdevkit/VOC2012", "--split", "test"], 1, "there is no list 'test'. Its lists: val."),
         (["--data", "VOCdevkit/VOC2012:val", "--split", "val"], 2, "leave --split val out"),
         (["--data", "VOCdevkit/VOC2012", "--classes", "cat,unicorn"], 2, "no class 'unicorn'"),
         (["--data", "VOCdevkit/VOC2012", "--classes", ","], 2, "--classes names no class"),
