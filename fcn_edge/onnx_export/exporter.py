@@ -6,6 +6,7 @@ example's (pytorch/pytorch#126607), and a graph of convolutions needs none of wh
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import warnings
@@ -21,13 +22,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fcn_edge.errors import FcnEdgeError
-from fcn_edge.onnx_export.parity import Parity, check_parity
-from fcn_edge.spec import METADATA_KEY, ModelSpec
+from fcn_edge.models.upsampling import bilinear
+from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, check_parity
+from fcn_edge.onnx_export.pools import check_pools
+from fcn_edge.onnx_export.resize import resizes
+from fcn_edge.spec import METADATA_KEY, Deconv, ModelSpec
 
 if TYPE_CHECKING:
     from fcn_edge.models.network import Network
 
 OPSET = 17  # the last that TensorRT 8.6 reads; nothing here needs a later one
+SHAPES_VALUES = 64  # a tensor of more is no shape that inference computes with
 EXAMPLE_BATCH = 2  # an example of one picture would export a fixed batch (pytorch/pytorch#157621)
 
 
@@ -45,36 +50,67 @@ class Exported:
 class _Labels(nn.Module):
     """A network with its last upsampling and the argmax inside: uint8 (N, H, W)."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, classes: int) -> None:
         super().__init__()
         self.network = network
+        grid = network.geometry.grid
+        self.upsample = _transposed(classes, grid) if isinstance(grid, Deconv) else _Interpolate(grid)
 
     def forward(self, frame: Tensor) -> Tensor:
-        aligned = self.network.geometry.grid == "align_corners"
-        size = frame.shape[1:3]
-        scores = F.interpolate(self.network(frame), size, mode="bilinear", align_corners=aligned)
+        height, width = frame.shape[1:3]
+        grid = self.network.geometry.grid
+        if isinstance(grid, Deconv):
+            rows, columns = slice(grid.crop, grid.crop + height), slice(grid.crop, grid.crop + width)
+            scores = self.upsample(self.network(frame))[:, :, rows, columns]
+        else:
+            scores = self.upsample(self.network(frame), (height, width))
         return scores.argmax(1).to(torch.uint8)
 
 
-def export(network: Network, spec: ModelSpec, path: Path, photos: Sequence[np.ndarray]) -> Exported:
+class _Interpolate(nn.Module):
+    def __init__(self, grid: str) -> None:
+        super().__init__()
+        self.aligned = grid == "align_corners"
+
+    def forward(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(scores, size, mode="bilinear", align_corners=self.aligned)
+
+
+def _transposed(classes: int, grid: Deconv) -> nn.ConvTranspose2d:
+    kernel = bilinear(grid.deconv)
+    layer = nn.ConvTranspose2d(classes, classes, kernel.shape[0], stride=grid.deconv, groups=classes, bias=False)
+    layer.weight = nn.Parameter(kernel.expand(classes, 1, -1, -1).contiguous())
+    return layer
+
+
+def export(
+    network: Network,
+    spec: ModelSpec,
+    path: Path,
+    photos: Sequence[np.ndarray],
+    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+) -> Exported:
     """Write `network` to `path` and check it there; a file that fails a check is not left behind.
 
     spec:   what the file is to say of itself; its output decides between scores and labels.
     photos: uint8 (H, W, 3), BGR: real pictures on which PyTorch and the file have to agree, both in float32.
-    Raises FcnEdgeError where an axis lost its freedom or the two disagree.
+    sizes:  (H, W) at which they have to, rounded to what the network takes.
+    Raises FcnEdgeError where an axis lost its freedom, a pool has another size in TensorRT, or the two disagree.
     """
     network = network.eval().float()
     network.take_bgr()
-    module = network if spec.output.kind == "scores" else _Labels(network)
+    module = network if spec.output.kind == "scores" else _Labels(network, len(spec.classes)).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         file = Path(folder) / path.name
-        _trace(module, spec, file)
+        with resizes(module):
+            _trace(module, spec, file)
         model = _simplify(onnx.load(file), spec)
+        check_pools(model, spec.name)
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
-        parity = check_parity(module, spec, file, photos)
+        parity = check_parity(module, spec, file, photos, sizes)
         os.replace(file, path)
     return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
 
@@ -86,6 +122,8 @@ def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:
     axes = {0: "N", 2: "h", 3: "w"} if output == "scores" else {0: "N", 1: "H", 2: "W"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself, explained above
+        # of the pads, which it writes down in reverse; the simplifier folds them
+        warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
         torch.onnx.export(
             module,
             (example,),
@@ -96,7 +134,7 @@ def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:
             dynamic_axes={"frame": {0: "N", 1: "H", 2: "W"}, output: axes},
             dynamo=False,
         )
-    _check_axes(onnx.load(file, load_external_data=False), spec, "the export")
+    _check_axes(onnx.load(file), spec, "the export")
 
 
 def _simplify(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
@@ -123,8 +161,7 @@ def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
 
     The names that the exporter gives the output's axes are its caller's wishes, so they are inferred anew.
     """
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare = _without_weights(model)
     bare.graph.output[0].type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
     spatial = {"frame": (0, 1, 2), "scores": (0, 2, 3), "labels": (0, 1, 2)}
@@ -136,3 +173,13 @@ def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
                 f"{spec.name}: after {step} {value.name} has the axes {axes}; N, height and width have to be free. "
                 "Nothing was written. A Python number taken from a tensor's shape fixes an axis: look for int()."
             )
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its large initializers as inputs: VGG16's half a gigabyte is not copied to look at shapes."""
+    graph = model.graph
+    small = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= SHAPES_VALUES]
+    large = [tensor for tensor in graph.initializer if math.prod(tensor.dims) > SHAPES_VALUES]
+    inputs = [onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in large]
+    bare = onnx.helper.make_graph(graph.node, graph.name, [*graph.input, *inputs], graph.output, small)
+    return onnx.helper.make_model(bare, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -28,13 +28,19 @@ class Parity:
     largest_difference: float  # of a score; 0 for a file that gives labels
 
 
-def check_parity(module: nn.Module, spec: ModelSpec, file: Path, photos: Sequence[np.ndarray]) -> list[Parity]:
+def check_parity(
+    module: nn.Module,
+    spec: ModelSpec,
+    file: Path,
+    photos: Sequence[np.ndarray],
+    sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+) -> list[Parity]:
     """Run both on every photo at every size. Raises FcnEdgeError below `LEAST_AGREEMENT`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     found = []
-    for size in PARITY_SIZES:
+    for size in sizes:
         side = (spec.side(size[0]), spec.side(size[1]))
         frames = np.stack([cv2.resize(photo, side[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
         with torch.inference_mode():
