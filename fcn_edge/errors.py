@@ -6,7 +6,8 @@
     ├── BackendError        a backend is missing, or cannot do what was asked
     ├── SourceError         a picture, video or camera cannot be read
     ├── SinkError           an output cannot be written
-    └── DataError           a data set is not as its layout promises
+    ├── DataError           a data set is not as its layout promises
+    └── DownloadError       a published file cannot be fetched, or is not what was published
     UsageError              the command line itself is wrong; exit status 2
 
 Every message is one sentence of what, where and how to mend it; the measured value is in it.
@@ -44,6 +45,10 @@ class SinkError(FcnEdgeError):
 
 class DataError(FcnEdgeError):
     """A data set is not as its layout promises."""
+
+
+class DownloadError(FcnEdgeError):
+    """A published file cannot be fetched, or is not what was published."""
 
 
 class UsageError(FcnEdgeError):
