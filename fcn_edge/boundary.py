@@ -7,9 +7,10 @@ The definition, exactly. A contour pixel of a class has that class and, above, b
 frame, a pixel that has not. It is met if the other map has a contour pixel of the same class at a Euclidean distance
 of at most the tolerance. Precision is the share of the labels' contour pixels that are met, recall that of the
 truth's, each counted over the whole data set; F is their harmonic mean. The measure is that of Csurka et al. 2013
-(section 3), who take it per picture; matching by tolerance instead of one to one is that of Perazzi et al. 2016
-(section 4). Where the truth is void both maps are made void first, as Takikawa et al. 2019 do it: what a model says
-there never counts, and a contour that runs inside VOC's void border is met.
+("What is a good evaluation measure for semantic segmentation?"), who take it per picture; meeting by distance instead
+of one to one is how Perazzi et al. 2016 (DAVIS) compute theirs. Where the truth is void both maps are made void
+first, as Takikawa et al. 2019 (Gated-SCNN) do it: what a model says there never counts, and a contour that runs
+inside VOC's void border is met.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ It names the strongest colour of a pixel: blue, green or red.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fcn_edge.data import Sample, open_list
+from fcn_edge.data import Sample, open_list, pictures_seen
 from fcn_edge.errors import DataError, UsageError
 from fcn_edge.evaluation import evaluate
 from fcn_edge.segmenter import Segmenter
@@ -24,7 +25,7 @@ SPEC = ModelSpec(name="strongest", classes=("blue", "green", "red"), stride=1, s
 
 
 @pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory):
+def strongest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx = pytest.importorskip("onnx")
     make, floats, bytes_ = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
     nodes = [
@@ -36,7 +37,12 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory):
     graph = make.make_graph(nodes, "strongest", [frame], [scores])
     path = tmp_path_factory.mktemp("model") / "strongest.onnx"
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8), path)
-    with Segmenter(path, backend="onnxruntime", spec=SPEC) as opened:
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(strongest: Path):
+    with Segmenter(strongest, backend="onnxruntime", spec=SPEC) as opened:
         yield opened
 
 
@@ -68,6 +74,68 @@ def test_one_matrix_over_the_data_set_at_the_pictures_own_sizes(segmenter: Segme
     assert result.network_sizes == {(1, 4): 1, (4, 2): 1}
 
 
+def test_per_image_means_weigh_each_picture_the_same_over_the_classes_of_its_truth(
+    segmenter: Segmenter, samples: list[Sample]
+) -> None:
+    result = evaluate(segmenter, samples)
+    assert result.image_pixel_accuracies == pytest.approx((3 / 4, 5 / 6))
+    assert result.per_image_pixel_accuracy == pytest.approx((3 / 4 + 5 / 6) / 2)
+    assert result.per_image_mean_iou == pytest.approx(((2 / 3 + 1 / 2) / 2 + (1 / 2 + 4 / 5) / 2) / 2)
+    of_blue = evaluate(segmenter, samples, classes=["blue"])
+    assert of_blue.per_image_mean_iou == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_a_picture_of_void_alone_is_in_no_per_image_mean(segmenter: Segmenter, tmp_path: Path) -> None:
+    write(tmp_path, "a", np.array([[BLUE, RED]]), np.array([[BLUE, BLUE]]))
+    write(tmp_path, "b", np.array([[BLUE]]), np.array([[VOID]]))
+    result = evaluate(segmenter, open_list(tmp_path, ["val"]))
+    assert (result.per_image_pixel_accuracy, result.per_image_mean_iou, result.images) == (0.5, 0.5, 2)
+
+
+def test_the_boundary_f_is_over_the_data_set_and_the_chosen_classes(segmenter: Segmenter, tmp_path: Path) -> None:
+    truth = np.zeros((40, 40), np.uint8)
+    truth[10:20, 10:20] = GREEN
+    write(tmp_path, "met", np.roll(truth, 3, 1), truth)
+    write(tmp_path, "missed", np.zeros_like(truth), truth)
+    samples = open_list(tmp_path, ["val"])
+    result = evaluate(segmenter, samples, classes=["green"])
+    assert result.boundary_scores.per_class_recall[GREEN] == 0.5
+    assert result.boundary_f == pytest.approx(2 * 0.5 / 1.5)
+    assert evaluate(segmenter, samples, classes=["green"], tolerance=0).boundary_f < 0.5
+    assert evaluate(segmenter, samples, classes=["green"], tolerance=0).tolerance == 0
+
+
+def test_masks_of_other_classes_order_are_compared_by_name(segmenter: Segmenter, samples: list[Sample]) -> None:
+    result = evaluate(segmenter, samples, truth_classes=["green", "blue"])
+    assert result.matrix.tolist() == [[1, 5, 0], [3, 1, 0], [0, 0, 0]]
+    assert result.unknown == ("red",)
+    with pytest.raises(DataError, match=r"2 of 2 .*holds index 1, 1 classes end at 0"):
+        evaluate(segmenter, samples, truth_classes=["green"])
+
+
+def test_data_of_a_class_that_the_model_lacks_are_refused(segmenter: Segmenter, samples: list[Sample]) -> None:
+    names = ["blue", "cyan", "magenta"]
+    with pytest.raises(
+        DataError, match=r"strongest has no class cyan, magenta, which .* 3 classes are blue, green, red"
+    ):
+        evaluate(segmenter, samples, truth_classes=names)
+
+
+def test_pictures_that_the_model_was_trained_on_are_never_measured(strongest: Path, samples: list[Sample]) -> None:
+    def trained_on(*pictures: Sample) -> Segmenter:
+        seen = pictures_seen(sample.image for sample in pictures)
+        spec = replace(SPEC, provenance={"pictures_seen": seen})
+        return Segmenter(strongest, backend="onnxruntime", spec=spec)
+
+    with trained_on(samples[0]) as opened:
+        result = evaluate(opened, samples)
+    assert (result.images, result.left_out) == (1, 1)
+    assert result.matrix.tolist() == [[1, 0, 0], [1, 4, 0], [0, 0, 0]]
+    assert result.document()["left_out"] == 1
+    with trained_on(*samples) as opened, pytest.raises(DataError, match="trained or calibrated on all 2 pictures"):
+        evaluate(opened, samples)
+
+
 def test_the_means_may_be_over_some_classes(segmenter: Segmenter, samples: list[Sample]) -> None:
     result = evaluate(segmenter, samples, classes=["red", "green"])
     assert result.mean_iou == pytest.approx(5 / 7)
@@ -87,6 +155,14 @@ def test_the_document_is_json_with_the_keys_that_are_promised(segmenter: Segment
     assert document["absent"] == ["red"]
     assert document["images"] == 2
     assert document["confusion_matrix"] == [[3, 1, 0], [1, 5, 0], [0, 0, 0]]
+    assert document["per_class_boundary_f"]["red"] is None
+    assert set(document["per_class_boundary_f"]) == {"blue", "green", "red"}
+    assert 0 < document["boundary_f"] <= 1
+    assert document["boundary_tolerance"] == 5
+    assert document["per_image_pixel_accuracy"] == pytest.approx((3 / 4 + 5 / 6) / 2)
+    assert document["per_image_mean_iou"] == pytest.approx(((2 / 3 + 1 / 2) / 2 + (1 / 2 + 4 / 5) / 2) / 2)
+    assert document["left_out"] == 0
+    assert document["unknown_to_the_data"] == []
     assert document["model"] == "strongest"
     assert document["backend"] == "onnxruntime"
     assert document["precision"] == "fp32"

@@ -1,7 +1,8 @@
-"""The measures against torchmetrics, a slow count, and cases worked out by hand."""
+"""The measures against torchmetrics, scikit-learn, a slow count, and cases worked out by hand."""
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -86,15 +87,22 @@ def test_the_matrix_is_the_slow_count(data: st.DataObject, classes: int, shape: 
     assert np.array_equal(matrix, slow)
 
 
-@pytest.mark.parametrize("classes", [2, 21, 150])
-@pytest.mark.parametrize("skill", [0.0, 0.7])
-def test_every_measure_is_what_torchmetrics_says(classes: int, skill: float) -> None:
-    torch = pytest.importorskip("torch")
-    reference = pytest.importorskip("torchmetrics.classification")
+def random_maps(classes: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
+    """Truth with a tenth of void, and labels of which `skill` are right and the rest dice."""
     random = np.random.default_rng(classes)
     truth = random.integers(0, classes, (4, 97, 131))
     labels = np.where(random.random(truth.shape) < skill, truth, random.integers(0, classes, truth.shape))
     truth[random.random(truth.shape) < 0.1] = 255
+    return truth, labels
+
+
+@pytest.mark.parametrize("classes", [2, 21, 150])
+@pytest.mark.parametrize("skill", [0.0, 0.7])
+def test_every_measure_is_what_torchmetrics_says(classes: int, skill: float) -> None:
+    torch = pytest.importorskip("torch")
+    importlib.import_module("fcn_edge.models._torchvision")  # torchmetrics imports torchvision, which may need mending
+    reference = pytest.importorskip("torchmetrics.classification")
+    truth, labels = random_maps(classes, skill)
     scores = Scores(sum(confusion(t, p, classes) for t, p in zip(truth, labels, strict=True)))  # type: ignore[arg-type]
 
     def theirs(kind: str, average: str) -> np.ndarray:
@@ -106,3 +114,26 @@ def test_every_measure_is_what_torchmetrics_says(classes: int, skill: float) -> 
     assert scores.frequency_weighted_iou == pytest.approx(theirs("MulticlassJaccardIndex", "weighted"), abs=1e-6)
     assert scores.pixel_accuracy == pytest.approx(theirs("MulticlassAccuracy", "micro"), abs=1e-6)
     assert scores.mean_accuracy == pytest.approx(theirs("MulticlassAccuracy", "macro"), abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 21, 150])
+@pytest.mark.parametrize("skill", [0.0, 0.7])
+def test_every_measure_is_what_scikit_learn_says(classes: int, skill: float) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    truth, labels = random_maps(classes, skill)
+    truth[truth == classes - 1] = 0  # a class that the truth lacks and the labels hold
+    scores = Scores(sum(confusion(t, p, classes) for t, p in zip(truth, labels, strict=True)))  # type: ignore[arg-type]
+    seen, given = truth[truth != 255], labels[truth != 255]
+    occurring = range(classes - 1)
+
+    def jaccard(average: str | None) -> np.ndarray:
+        return reference.jaccard_score(seen, given, labels=occurring, average=average)
+
+    assert (scores.matrix == reference.confusion_matrix(seen, given, labels=range(classes))).all()
+    assert scores.per_class_iou[:-1] == pytest.approx(jaccard(None), abs=1e-6)
+    assert np.isnan(scores.per_class_iou[-1])
+    assert scores.mean_iou == pytest.approx(jaccard("macro"), abs=1e-6)
+    assert scores.frequency_weighted_iou == pytest.approx(jaccard("weighted"), abs=1e-6)
+    assert scores.pixel_accuracy == pytest.approx(reference.accuracy_score(seen, given), abs=1e-6)
+    recalls = reference.recall_score(seen, given, labels=occurring, average="macro")
+    assert scores.mean_accuracy == pytest.approx(recalls, abs=1e-6)

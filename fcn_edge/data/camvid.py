@@ -1,8 +1,7 @@
 """CamVid as SegNet splits it: ROOT/train, val and test hold pictures, ROOT/trainannot, valannot, testannot masks.
 
-Its masks are gray PNGs of 11 classes, and 11 is void. Split and classes: Badrinarayanan et al. 2017 (SegNet),
-section 4; the names are those of its published files, the colours CamVid's own (Brostow et al. 2009,
-label_colors.txt).
+Its masks are gray PNGs of 11 classes, and 11 is void. Split and classes: Badrinarayanan et al. 2017 (SegNet) and
+the files published with it; the colours are CamVid's own (Brostow et al. 2009, label_colors.txt).
 """
 
 from __future__ import annotations
