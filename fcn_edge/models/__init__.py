@@ -61,6 +61,30 @@ VARIANTS = {
     ),
     "fcn16s": Variant("the paper's FCN-16s: VGG16, skip from pool4", "fcn_edge.models.vgg:fcn16s", BOTH),
     "fcn32s": Variant("the paper's FCN-32s: VGG16 without skips", "fcn_edge.models.vgg:fcn32s", BOTH),
+    "fcn-alexnet": Variant("the paper's FCN-AlexNet, on CaffeNet, at stride 32", "fcn_edge.models.alexnet:fcn_alexnet"),
+    "fcn-alexnet-owt": Variant(
+        "FCN-AlexNet on the single-column AlexNet that torchvision has weights for",
+        "fcn_edge.models.alexnet:fcn_alexnet_owt",
+    ),
+    "fcn-googlenet": Variant("the paper's FCN-GoogLeNet, at stride 32", "fcn_edge.models.googlenet:fcn_googlenet"),
+    "fcns-vgg16": Variant(
+        "VGG16 with a decoder of five transposed convolutions, all five pools added in, scored at full size",
+        "fcn_edge.models.fcns:fcns_vgg16",
+    ),
+    "fcn8s-interp": Variant(
+        "VGG16's convolutions with a light head, skips from pool4 and pool3, interpolated with aligned corners",
+        "fcn_edge.models.interp:fcn8s_interp",
+    ),
+    "fcn16s-interp": Variant("fcn8s-interp without the skip from pool3", "fcn_edge.models.interp:fcn16s_interp"),
+    "fcn32s-interp": Variant("fcn8s-interp without skips", "fcn_edge.models.interp:fcn32s_interp"),
+    "fcn-resnet50": Variant(
+        "torchvision's FCN on ResNet-50, dilated to stride 8, auxiliary head in training",
+        "fcn_edge.models.resnet:fcn_resnet50",
+    ),
+    "fcn-resnet101": Variant(
+        "torchvision's FCN on ResNet-101, dilated to stride 8, auxiliary head in training",
+        "fcn_edge.models.resnet:fcn_resnet101",
+    ),
 }
 
 
