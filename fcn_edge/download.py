@@ -40,7 +40,7 @@ class Remote:
     name: str  # in the cache
     digest: str  # "md5:" or "sha256:" and the first eight hexadecimal digits or more
     megabytes: float  # about
-    page: str = ""  # where a person can fetch it in a browser, if that is not `url`
+    page: str = ""  # the address for a person and a browser, if that is not `url`
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,17 @@ class Patience:
     pause: float = 1  # seconds before the second attempt; doubled before each further one
 
 
+PATIENCE = Patience()
+UNREACHED = 2  # attempts where nobody answers at all: a machine without a network should say so soon
+
+
 def cached(remote: Remote, cache: Path) -> Path:
     """Where the file lies in the cache, or will lie: its hash is part of the path."""
     return cache / "weights" / remote.digest.replace(":", "-") / remote.name
 
 
 def fetch(
-    remote: Remote, cache: Path, progress: Progress = lambda done, total: None, patience: Patience = Patience()
+    remote: Remote, cache: Path, progress: Progress = lambda done, total: None, patience: Patience = PATIENCE
 ) -> Path:
     """The file in the cache, downloaded unless it is there with the right hash.
 
@@ -98,6 +102,10 @@ class _BrokeOff(Exception):
     """The connection ended early; `str()` says how."""
 
 
+class _Unreached(_BrokeOff):
+    """Nobody answered."""
+
+
 class _Transfer:
     """One download, over as many connections as it takes."""
 
@@ -105,6 +113,7 @@ class _Transfer:
         self.remote, self.path, self.part = remote, path, part
         self.progress, self.patience = progress, patience
         self.most = int(remote.megabytes * 1e6 * ROOM) + CHUNK
+        self.address = remote.page or remote.url
         self.open = build_opener(_Redirects).open
 
     def run(self) -> None:
@@ -118,7 +127,7 @@ class _Transfer:
             size = self._size()
             self.part.truncate(0)
             raise DownloadError(
-                f"{self.remote.url} sent {size / 1e6:.1f} MB that do not have the hash {self.remote.digest}, "
+                f"{self.address} sent {size / 1e6:.1f} MB that do not have the hash {self.remote.digest}, "
                 f"so they were thrown away. {self._by_hand()}"
             )
 
@@ -131,7 +140,7 @@ class _Transfer:
             except _BrokeOff as error:
                 fruitless = 0 if self._size() > furthest else fruitless + 1
                 furthest = max(furthest, self._size())
-                if fruitless >= self.patience.attempts:
+                if fruitless >= (UNREACHED if isinstance(error, _Unreached) else self.patience.attempts):
                     if self._is_right():  # a server that promised more than there is
                         return None
                     raise self._failure(error) from error
@@ -162,7 +171,7 @@ class _Transfer:
         except (URLError, http.client.HTTPException, OSError, ValueError) as error:
             if isinstance(error, _DiskError):
                 raise
-            raise _BrokeOff(_told(error)) from error
+            raise _told(error) from error
 
     def _place(self, response: Any, start: int) -> int:
         """Where the answer's bytes belong: after what is here, or from the start where the server sends all."""
@@ -206,11 +215,10 @@ class _Transfer:
     def _failure(self, error: _BrokeOff) -> DownloadError:
         kept = self._size()
         again = f"The same command goes on after the {kept / 1e6:.1f} MB that are here. " if kept else ""
-        return DownloadError(f"{self.remote.url} {error}. {again}{self._by_hand()}")
+        return DownloadError(f"{self.address} {error}. {again}{self._by_hand()}")
 
     def _by_hand(self) -> str:
-        page = f"from {self.remote.page} " if self.remote.page else ""
-        return f"If a browser can fetch it {page}put it at {self.path}."
+        return f"If a browser can fetch it, put it at {self.path}."
 
 
 class _DiskError(OSError):
@@ -226,15 +234,12 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception) -> _BrokeOff:
     """What went wrong on the way, as the end of a sentence that begins with the address."""
     reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(reason, TimeoutError):
-        return "did not answer in time"
-    if isinstance(reason, OSError) and reason.strerror:
-        return f"cannot be reached ({reason.strerror})"
-    lines = str(reason).splitlines()
-    return f"cannot be reached ({lines[0] if lines else type(reason).__name__})"
+    lines = [reason.strerror] if isinstance(reason, OSError) and reason.strerror else str(reason).splitlines()
+    told = f"cannot be reached ({lines[0] if lines else type(reason).__name__})"
+    return _Unreached(told) if isinstance(error, URLError) else _BrokeOff(told)
 
 
 def _matches(path: Path, digest: str) -> bool:

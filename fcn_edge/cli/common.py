@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
-from fcn_edge.errors import FcnEdgeError, UsageError
+from fcn_edge.errors import FcnEdgeError, UsageError, unknown
 
 DEFAULT_MODEL = "fcn8s-lite"
 
@@ -27,6 +27,12 @@ Size = Annotated[
 ]
 Resize = Annotated[str | None, typer.Option("--resize", help="fit, stretch or native; the model's own where absent.")]
 SpecFile = Annotated[Path | None, typer.Option("--spec", help="TOML that describes a model file without a spec.")]
+Project = Annotated[
+    Path | None, typer.Option("--project", help="Project folder; else the nearest with export, engines and calib.")
+]
+Padding = Annotated[
+    str | None, typer.Option("--padding", help="same, or the paper's border of 100 pixels; the weights' own if absent.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; people's text goes to stderr.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is in the way.")]
 
@@ -87,6 +93,22 @@ def bar(total: int, label: str) -> Iterator[Callable[[int, str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, text="")
         yield lambda done, text: progress.update(task, completed=done, text=text)
+
+
+def parse_padding(text: str | None) -> Literal["same", "paper"] | None:
+    """`--padding` as the networks take it."""
+    if text not in (None, "same", "paper"):
+        raise unknown("padding", text, ("same", "paper"))
+    return cast("Literal['same', 'paper'] | None", text)
+
+
+def fetch_published(name: str) -> Path:
+    """The file of published weights, from the cache, or downloaded after saying what it is, under a bar."""
+    from fcn_edge.models.published import WEIGHTS, download
+
+    total = round(WEIGHTS[name].remote.megabytes * 1e6) if name in WEIGHTS else 0
+    with bar(total, "Downloading") as show:
+        return download(name, say, lambda done, total: show(done, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"))
 
 
 def need(*modules: str, extra: str) -> None:

@@ -12,14 +12,11 @@ from fcn_edge.cli import common
 if TYPE_CHECKING:
     import numpy as np
 
-    from fcn_edge.models.network import Network
-    from fcn_edge.spec import ModelSpec
-
-CLASSES_UNTRAINED = 21
+    from fcn_edge.models.weights import Resolved
 
 EPILOG = common.examples(
     "fcn-edge export --weights runs/fcn8s-lite/fcn8s-lite.safetensors",
-    "fcn-edge export --variant fcn8s-lite --output labels --out export/untrained.onnx",
+    "fcn-edge export --variant fcn8s-lite --weights untrained --output labels --out export/untrained.onnx",
 )
 
 
@@ -29,11 +26,16 @@ def register(app: typer.Typer) -> None:
 
 def command(
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="A checkpoint; seeded noise where absent, and the file says so.")
+        str | None,
+        typer.Option(
+            "--weights",
+            help="A file, published or untrained; else the project's newest, the bundled or the published ones.",
+        ),
     ] = None,
     variant: Annotated[
-        str | None, typer.Option("--variant", help="What the checkpoint is taken for; its own where absent.")
+        str | None, typer.Option("--variant", help="An architecture, as `fcn-edge models` lists them; the file's own.")
     ] = None,
+    padding: common.Padding = None,
     output: Annotated[
         str, typer.Option("--output", help="scores, before the last upsampling; or labels, with it inside.")
     ] = "scores",
@@ -41,6 +43,7 @@ def command(
     quality: Annotated[
         Path | None, typer.Option("--quality", help="JSON with measured figures, for the file to carry.")
     ] = None,
+    project: common.Project = None,
     force: common.Force = False,
     json: common.Json = False,
 ) -> None:
@@ -48,47 +51,61 @@ def command(
     from dataclasses import asdict, replace
 
     from fcn_edge.errors import SinkError, unknown
+    from fcn_edge.folders import project_folder
     from fcn_edge.spec import Output
 
     if output not in ("scores", "labels"):
         raise unknown("output", output, ("scores", "labels"))
     common.need("torch", "onnx", "onnxsim", "onnxruntime", extra="export")
+    from fcn_edge.models.weights import resolve
     from fcn_edge.onnx_export import export
 
-    network, spec = _network(weights, variant)
+    folder = project_folder(project)
+    chosen = resolve(weights, variant, common.parse_padding(padding), folder, common.fetch_published)
+    spec = chosen.spec
+    common.say(_origin(chosen))
     if output == "labels":
         spec = replace(spec, output=Output("labels", 1, spec.output.grid))
     if quality:
         spec = replace(spec, quality=_figures(quality))
-    path = out or Path("export") / f"{spec.name}{'' if output == 'scores' else '.labels'}.onnx"
+    form = "" if spec.padding == "same" else f".{spec.padding}"
+    path = out or folder / "export" / f"{spec.name}{form}{'' if output == 'scores' else '.labels'}.onnx"
     if path.exists() and not force:
         raise SinkError(f"{path} is there already. Name another --out, or --force to replace it.")
-    exported = export(network, spec, path, _photos())
+    exported = export(chosen.network, spec, path, _photos())
     for parity in exported.parity:
         common.say(
             f"  {parity.size[0]}x{parity.size[1]}: {parity.label_agreement:.4%} of the labels as in PyTorch, "
             f"largest score difference {parity.largest_difference:.2g}"
         )
     untrained = "" if spec.trained else " UNTRAINED: its weights are seeded noise."
-    common.say(f"{path}: {exported.nodes} nodes, {exported.megabytes:.1f} MB.{untrained}")
+    common.say(
+        f"{path}: {exported.nodes} nodes, {exported.megabytes:.1f} MB.{untrained} Next: fcn-edge run --model {path}"
+    )
     if json:
         common.print_json(
             {
                 "path": str(path),
                 "nodes": exported.nodes,
                 "megabytes": exported.megabytes,
+                "weights": {"origin": chosen.origin, "path": None if chosen.path is None else str(chosen.path)},
                 "parity": [asdict(parity) for parity in exported.parity],
                 "spec": spec,
             }
         )
 
 
-def _network(weights: Path | None, variant: str | None) -> tuple[Network, ModelSpec]:
-    from fcn_edge.models.checkpoint import load, untrained
-
-    if weights is None:
-        return untrained(variant or common.DEFAULT_MODEL)
-    return load(weights, variant)
+def _origin(chosen: Resolved) -> str:
+    """Which weights were taken, for people."""
+    about = {
+        "file": "as asked for",
+        "project": "the newest of this project",
+        "bundled": "bundled with fcn-edge",
+        "published": "published",
+    }
+    if chosen.origin == "untrained":
+        return f"{chosen.spec.variant}: UNTRAINED weights, seeded noise"
+    return f"{chosen.spec.variant}: weights from {chosen.path}, {about[chosen.origin]}"
 
 
 def _figures(path: Path) -> dict[str, Any]:

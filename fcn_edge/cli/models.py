@@ -1,9 +1,9 @@
-"""`fcn-edge models`: which architectures can be built and which trained models travel with the package."""
+"""`fcn-edge models`: which networks can be built, what weights there are for each, and fetching those."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,26 +17,82 @@ def register(app: typer.Typer) -> None:
     app.command("models", epilog=EPILOG)(command)
 
 
-def command(json: common.Json = False) -> None:
-    """List the variants that can be trained and the trained models that are bundled."""
-    document = listing()
+def command(
+    download: Annotated[
+        str | None, typer.Option("--download", help="Fetch these published weights now; prints the file's path.")
+    ] = None,
+    project: common.Project = None,
+    json: common.Json = False,
+) -> None:
+    """List the variants, what weights there are for each, and the models that are bundled."""
+    if download is not None:
+        fetch(download, json)
+        return
+    from fcn_edge.folders import project_folder
+
+    document = listing(project_folder(project))
     if json:
         common.print_json(document)
     else:
         print(text(document))
 
 
-def listing() -> dict[str, Any]:
-    """Variants and bundled models by name; what each bundled file says of itself is its `spec`."""
+def fetch(name: str, json: bool) -> None:
+    """Download published weights into the cache, or find them there."""
+    path = common.fetch_published(name)
+    if json:
+        common.print_json({"name": name, "path": str(path), "bytes": path.stat().st_size})
+    else:
+        print(path)
+
+
+def listing(project: Path = Path()) -> dict[str, Any]:
+    """Variants, published weights and bundled models by name; what each bundled file says of itself is its `spec`."""
+    from fcn_edge.download import cached
+    from fcn_edge.folders import cache_folder
     from fcn_edge.models import VARIANTS
+    from fcn_edge.models.published import WEIGHTS
     from fcn_edge.runtime.files import bundled, read_spec
 
     return {
-        "variants": {name: {"summary": variant.summary} for name, variant in VARIANTS.items()},
+        "variants": {
+            name: {"summary": variant.summary, "padding": variant.padding, "weights": _weights(name, project)}
+            for name, variant in VARIANTS.items()
+        },
+        "published": {
+            name: {
+                "for": weights.variants,
+                "trunk": weights.trunk,
+                "megabytes": weights.remote.megabytes,
+                "digest": weights.remote.digest,
+                "url": weights.remote.page or weights.remote.url,
+                "cached": cached(weights.remote, cache_folder()).is_file(),
+                "license": weights.licence,
+                "data": weights.data,
+                "seen": weights.seen,
+                "figures": weights.figures,
+                "source": weights.source,
+            }
+            for name, weights in WEIGHTS.items()
+        },
         "bundled": {
             name: {"path": str(path), "bytes": path.stat().st_size, "files": _files(path), "spec": read_spec(path)}
             for name, path in bundled().items()
         },
+    }
+
+
+def _weights(variant: str, project: Path) -> dict[str, Any]:
+    """What `export` would find for the variant, and what `train` could start from."""
+    from fcn_edge.models.published import of_variant
+    from fcn_edge.runtime.files import bundled, newest_checkpoint
+
+    own = newest_checkpoint(project, variant)
+    return {
+        "project": None if own is None else str(own),
+        "bundled": variant in bundled(),
+        "published": of_variant(variant),
+        "trunks": of_variant(variant, trunk=True),
     }
 
 
@@ -48,13 +104,30 @@ def _files(path: Path) -> dict[str, int]:
 def text(document: dict[str, Any]) -> str:
     """The listing for people."""
     lines = ["Variants (--variant), for train and export:"]
-    lines += [f"  {name:14} {variant['summary']}" for name, variant in document["variants"].items()]
+    for name, variant in document["variants"].items():
+        lines += [f"  {name:16} {variant['summary']}", f"  {'':16} weights: {_sources(variant['weights'])}"]
+    lines += ["", "Published weights (fcn-edge models --download NAME, or train --weights NAME for a trunk):"]
+    lines += [f"  {name:16} {_published(weights)}" for name, weights in document["published"].items()]
     lines += ["", "Bundled models (--model), trained, run without torch:"]
     for name, model in document["bundled"].items():
-        lines += [f"  {name:14} {_facts(model)}", *(f"  {'':14} {line}" for line in _story(model["spec"]))]
+        lines += [f"  {name:16} {_facts(model)}", *(f"  {'':16} {line}" for line in _story(model["spec"]))]
     if not document["bundled"]:
         lines.append("  none in this checkout: name an ONNX file or a checkpoint")
     return "\n".join(lines)
+
+
+def _sources(weights: dict[str, Any]) -> str:
+    found = [weights["project"]] if weights["project"] else []
+    found += ["bundled"] if weights["bundled"] else []
+    found += ["published"] if weights["published"] else []
+    trunks = f"; trunk to train from: {', '.join(weights['trunks'])}" if weights["trunks"] else ""
+    return (", ".join(found) or "none yet") + trunks
+
+
+def _published(weights: dict[str, Any]) -> str:
+    kind = "trunk, " if weights["trunk"] else ""
+    here = ", downloaded" if weights["cached"] else ""
+    return f"{kind}{weights['megabytes']:.0f} MB{here}, {weights['data']}. Licence: {weights['license']}"
 
 
 def _facts(model: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ this needs neither the onnx package nor the session that will run the file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from importlib import resources
 from mmap import ACCESS_READ, mmap
@@ -20,6 +21,8 @@ ONNX_GRAPH = 7  # field numbers of ModelProto and StringStringEntryProto (onnx.p
 ONNX_METADATA = 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 PICKLES = (".pth", ".pt")
+
+log = logging.getLogger(__name__)
 
 
 def bundled() -> dict[str, Path]:
@@ -41,6 +44,26 @@ def find(model: str | Path) -> Path:
     if path.suffix or path.name != str(model):
         raise ModelError(f"{path}: no such model file.")
     raise unknown("bundled model", str(model), names)
+
+
+def newest_checkpoint(project: Path, variant: str) -> Path | None:
+    """The checkpoint of the variant that was last written below the project's `runs`; None where there is none.
+
+    Of a run that left several, the one named after the variant, which is its best.
+    """
+    found: list[Path] = []
+    for path in project.glob("runs/*/*.safetensors"):
+        try:
+            if read_spec(path).variant == variant:
+                found.append(path)
+        except SpecError:
+            continue  # a run's state, or features that it keeps
+        except ModelError as error:
+            log.warning("passed over: %s", error)
+    if not found:
+        return None
+    last = max(found, key=lambda path: path.stat().st_mtime)
+    return max(found, key=lambda path: (path.parent == last.parent, path.stem == variant, path.stat().st_mtime))
 
 
 def read_spec(path: Path) -> ModelSpec:
