@@ -6,6 +6,7 @@ It names the strongest colour of a pixel: blue, green or red.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,12 @@ def test_the_document_is_json_with_the_keys_that_are_promised(segmenter: Segment
     assert document["network_size"] in ([1, 4], [4, 2])
     assert document["resize"] == "native"
     assert set(document["milliseconds"]) == {"prepare", "infer", "decode", "total"}
+
+
+def test_the_page_about_data_names_every_key_of_the_document(segmenter: Segmenter, samples: list[Sample]) -> None:
+    page = (Path(__file__).parent.parent / "docs/data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page[page.index("`--json` prints") :], re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(evaluate(segmenter, samples).document())
 
 
 def test_more_pictures_than_are_read_ahead_come_in_order_and_all(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -116,3 +116,41 @@ def test_several_data_sets_make_one_evaluation(
     code, out, _ = fcn_edge(["eval", *data, "--json"], capsys, monkeypatch)
     assert code == 0
     assert json.loads(out)["images"] == 2
+
+
+def test_own_folders_are_measured_by_the_names_of_their_classes(
+    devkit: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The devkit's two photos again, with indices of their own and void in the middle of them."""
+    monkeypatch.chdir(devkit)
+    voc, own = Path("VOCdevkit/VOC2012"), Path("own")
+    own.mkdir()
+    (own / "classes.txt").write_text("person 255 0 0\nvoid\ncat\n")
+    (voc / "JPEGImages").rename(own / "images")
+    for mask in (voc / "SegmentationClass").iterdir():
+        indices = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        assert indices is not None
+        cv2.imwrite(str(mask), np.select([indices == PERSON, indices == CAT], [0, 2], 1).astype(np.uint8))
+    (voc / "SegmentationClass").rename(own / "masks")
+    code, out, err = fcn_edge(["eval", "--data", "own", "--boundary", "2.5", "--json"], capsys, monkeypatch)
+    document = json.loads(out)
+    assert code == 0
+    assert document["mean_iou"] > 0.8
+    assert [name for name, iou in document["per_class_iou"].items() if iou is not None] == ["cat", "person"]
+    assert len(document["unknown_to_the_data"]) == 19
+    assert document["boundary_tolerance"] == 2.5
+    assert "unknown to the data, wrong wherever the model sees them: background, aeroplane" in err
+    assert "boundary F, 2.5 px over 2 of 21 classes" in err
+
+
+def test_data_of_other_classes_are_refused_in_one_line(
+    tmp_path: Path, cat: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("test", "testannot"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "test/cat.jpg").write_bytes(cat.read_bytes())
+    cv2.imwrite(str(tmp_path / "testannot/cat.png"), np.zeros((300, 451), np.uint8))
+    code, out, err = fcn_edge(["eval", "--data", f"{tmp_path}:test"], capsys, monkeypatch)
+    assert (code, out) == (1, "")
+    assert "fcn8s-lite has no class sky, building, pole, road, pavement and 5 more, which the data have" in err
+    assert err.count("\n") == 1
