@@ -113,15 +113,19 @@ class Evaluation:
             "mean_accuracy": self.mean_accuracy,
             "mean_iou": self.mean_iou,
             "frequency_weighted_iou": scores.frequency_weighted_iou,
-            "boundary_f": _number(self.boundary_f),
+            "boundary_f_score": _number(self.boundary_f),
             "boundary_tolerance": self.tolerance,
-            "per_image_pixel_accuracy": self.per_image_pixel_accuracy,
-            "per_image_mean_iou": _number(self.per_image_mean_iou),
+            "per_image": {
+                "pixel_accuracy": self.per_image_pixel_accuracy,
+                "mean_iou": _number(self.per_image_mean_iou),
+            },
             "classes": [self.names[index] for index in self.over],
             "absent": self.absent,
             "unknown_to_the_data": list(self.unknown),
             "per_class_iou": dict(zip(self.names, map(_number, scores.per_class_iou), strict=True)),
-            "per_class_boundary_f": dict(zip(self.names, map(_number, self.boundary_scores.per_class_f), strict=True)),
+            "per_class_boundary_f_score": dict(
+                zip(self.names, map(_number, self.boundary_scores.per_class_f), strict=True)
+            ),
             "confusion_matrix": self.matrix.tolist(),
             "milliseconds": self.milliseconds,
         }
