@@ -27,21 +27,32 @@ _declared: list[torch.library.Library] = []  # kept: they end with the object th
 
 
 def _open() -> None:
-    """Import torchvision. Raises FcnEdgeError where that fails for more than its compiled part."""
+    """Import torchvision. Raises FcnEdgeError where it is missing, or fails for more than its compiled part."""
     try:
         import_module("torchvision")
+    except ModuleNotFoundError as error:
+        if error.name != "torchvision":
+            raise
+        raise FcnEdgeError(
+            "torchvision is missing, whose trunk this variant stands on. In a checkout of fcn-edge: "
+            "pip install -e '.[export]'"
+        ) from error
     except RuntimeError as error:
         if not str(error).startswith(MISSING):
-            raise
+            raise _misfit(error) from error
         _forget()
         _declare()
         try:
             import_module("torchvision")
         except RuntimeError as again:
-            raise FcnEdgeError(
-                f"torchvision does not go with torch {torch.__version__}: {str(again).splitlines()[0]}. "
-                "Install the torchvision that was released with it: https://github.com/pytorch/vision#installation"
-            ) from again
+            raise _misfit(again) from again
+
+
+def _misfit(error: RuntimeError) -> FcnEdgeError:
+    return FcnEdgeError(
+        f"torchvision does not go with torch {torch.__version__}: {str(error).splitlines()[0].rstrip('.')}. "
+        "Install the one that was released with it: https://github.com/pytorch/vision#installation"
+    )
 
 
 def _forget() -> None:
