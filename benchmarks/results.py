@@ -3,6 +3,7 @@
     python benchmarks/results.py measure ROW --run runs/ROW --data val=VOC:val --data clean=EXTRA:coco
     python benchmarks/results.py time --runs runs        # with nothing else running: all rows in turn
     python benchmarks/results.py untrained fcn8s fcn-resnet50
+    python benchmarks/results.py pictures --runs runs
     python benchmarks/results.py page
 
 `measure` exports the run's checkpoint and evaluates that ONNX file, so a figure is a figure of what ships.
@@ -29,14 +30,17 @@ import numpy as np
 
 from fcn_edge import models
 from fcn_edge.cli.common import track
-from fcn_edge.data import open_data, read_image
+from fcn_edge.data import open_data, read_image, read_mask, read_truth
 from fcn_edge.evaluation import evaluate
-from fcn_edge.metrics import mean
+from fcn_edge.metrics import Scores, confusion, mean
+from fcn_edge.overlay import overlay
 from fcn_edge.resources import demo_photos
 from fcn_edge.segmenter import Segmenter
+from fcn_edge.spec import VOID, voc_palette
 
 FOLDER = Path("docs/results")
 COVERED = ("background", "cat", "cow", "dog", "horse", "person", "sheep")  # the best covered by the training lists
+ABLATION = ("edge-32s", "edge-16s", "edge-8s")
 FLOPS_SIDE = 512
 ROUNDS, WARMUP = 30, 3
 FRAME = (375, 500)  # (H, W) of a common VOC picture
@@ -65,6 +69,12 @@ def arguments() -> argparse.Namespace:
     command = commands.add_parser("untrained", help="size and speed of variants without trained weights")
     command.add_argument("variants", nargs="*", help="all that no row has, where absent")
     command.set_defaults(do=measure_untrained)
+    command = commands.add_parser("pictures", help="docs/results/pictures.png: frame, truth, 32s, 16s, 8s")
+    command.add_argument("--runs", type=Path, required=True, help="the folder that holds the rows' runs")
+    command.add_argument("--data", help="labelled pictures to show, ROOT:LIST; the demo photos where absent")
+    command.add_argument("--ids", help="which of them, joined by commas")
+    command.add_argument("--out", type=Path, default=FOLDER / "pictures.png", help="where to")
+    command.set_defaults(do=draw_pictures)
     command = commands.add_parser("page", help="docs/results.md from what was measured")
     command.set_defaults(do=write_page)
     return parser.parse_args()
@@ -211,6 +221,45 @@ def measured() -> dict[str, dict[str, Any]]:
     }
 
 
+# ---- pictures
+
+
+def draw_pictures(options: argparse.Namespace) -> None:
+    """A row a photo, as figure 4 of Long et al. 2015: the frame, its truth, and three networks' labels."""
+    from matplotlib.figure import Figure
+
+    samples = shown(options)
+    figure = Figure(figsize=(14, 2.75 * len(samples)), layout="constrained")
+    axes = figure.subplots(len(samples), 2 + len(ABLATION), squeeze=False)
+    for column, title in enumerate(("frame", "truth", *ABLATION)):
+        axes[0, column].set_title(title, fontsize=13)
+    for line, (frame, truth) in zip(axes, samples, strict=True):
+        line[0].imshow(frame[..., ::-1])
+        for axis, name in zip(line[2:], ABLATION, strict=True):
+            with Segmenter(options.runs / name / f"{name}.onnx") as segmenter:
+                labels = segmenter(frame).labels
+                found = Scores(confusion(truth, labels, len(segmenter.spec.classes)))
+                paint(axis, frame, labels, segmenter.spec.palette)
+            axis.set_xlabel(f"mean IoU {found.mean_iou:.3f}")
+        paint(line[1], frame, truth, voc_palette(VOID))
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+    figure.savefig(options.out, dpi=80)
+
+
+def shown(options: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Frames and their truth."""
+    if options.data is None:
+        return [(read_image(path), read_mask(FOLDER / "truth" / f"{path.stem}.png")) for path in demo_photos()]
+    chosen = (options.ids or "").split(",")
+    samples = [sample for sample in open_data([options.data]).samples if sample.id in chosen]
+    return [(read_image(sample.image), read_truth(sample)) for sample in samples]
+
+
+def paint(axis: Any, frame: np.ndarray, labels: np.ndarray, palette: Any) -> None:
+    axis.imshow(overlay(frame, np.where(labels == VOID, 0, labels).astype(np.uint8), palette, 0.65)[..., ::-1])
+
+
 # ---- the page
 
 
@@ -225,6 +274,7 @@ def write_page(options: argparse.Namespace) -> None:
         "CAMVID": camvid_table({name: row for name, row in rows.items() if "test" in row["sets"]}, timing),
         "CLASSES": class_table({name: row for name, row in rows.items() if "val" in row["sets"]}),
         "UNTRAINED": untrained_table(untrained),
+        "UNTRAINED_STAMP": f"{untrained.get('backend')}, a {FRAME[1]}x{FRAME[0]} frame, {untrained.get('date')}",
         "FACTS": facts_list(rows),
         "TIMING": f"{timing.get('backend', 'not measured')}, a {FRAME[1]}x{FRAME[0]} frame in memory to its labels, "
         f"median and quartiles of {ROUNDS} rounds in which every row takes its turn, {timing.get('date', '')}",
@@ -299,8 +349,8 @@ def untrained_table(document: dict[str, Any]) -> str:
 
 def facts_list(rows: dict[str, dict[str, Any]]) -> str:
     """What each row is, has seen and took to train."""
-    head = ["row", "trunk", "labels", "has seen `val`", "training", "machine"]
-    keys = ("trunk", "labels", "seen", "training", "trained_on")
+    head = ["row", "trunk", "labels", "has seen `val`", "training"]
+    keys = ("trunk", "labels", "seen", "training")
     return table(head, ([name, *(str(row[key]) for key in keys)] for name, row in rows.items()))
 
 
