@@ -10,11 +10,17 @@ import typer
 from fcn_edge.cli import common
 
 if TYPE_CHECKING:
-    from fcn_edge.data import Sample
+    from fcn_edge.spec import Padding
     from fcn_edge.training.recipe import Recipe
 
 Data = Annotated[
-    list[str], typer.Option("--data", help="ROOT:LIST,LIST of a data set in VOC layout; may be given several times.")
+    list[str], typer.Option("--data", help="ROOT:LIST,LIST of a data set (docs/data.md); may be given several times.")
+]
+Val = Annotated[
+    list[str] | None, typer.Option("--val", help="ROOT:LIST to validate on; where absent, every tenth sample.")
+]
+Variant = Annotated[
+    str | None, typer.Option("--variant", help="An architecture; `fcn-edge models` lists them. Default: the recipe's.")
 ]
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="TOML with every figure of the run; the variant's own where absent.")
@@ -24,6 +30,15 @@ Weights = Annotated[
 ]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="A model whose probabilities are learnt too.")]
 TeacherSpec = Annotated[Path | None, typer.Option("--teacher-spec", help="TOML that describes such a teacher.")]
+PaddingForm = Annotated[
+    str | None, typer.Option("--padding", help="same or paper: the form of a variant that has both.")
+]
+FreezeTrunk = Annotated[bool, typer.Option("--freeze-trunk", help="Train the heads alone.")]
+CacheFeatures = Annotated[
+    bool, typer.Option("--cache-features", help="Keep what a frozen trunk gives on disk, and train from there.")
+]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs of this machine, or processes without one.")]
+Nodes = Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; docs/train.md.")]
 
 EPILOG = common.examples(
     "fcn-edge train --data VOCdevkit/VOC2012:train --steps 4 --out runs/try",
@@ -37,56 +52,87 @@ def register(app: typer.Typer) -> None:
 
 def command(
     data: Data,
-    variant: Annotated[str, typer.Option("--variant", help="An architecture; `fcn-edge models` lists them.")] = (
-        common.DEFAULT_MODEL
-    ),
+    val: Val = None,
+    variant: Variant = None,
     recipe: RecipeFile = None,
     weights: Weights = None,
     teacher: Teacher = None,
     teacher_spec: TeacherSpec = None,
+    padding: PaddingForm = None,
+    freeze_trunk: FreezeTrunk = False,
+    cache_features: CacheFeatures = False,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Instead of the recipe's number.")] = None,
+    devices: Devices = 1,
+    num_nodes: Nodes = 1,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/VARIANT where absent.")] = None,
     force: common.Force = False,
     json: common.Json = False,
 ) -> None:
     """Train a variant. Killed at any moment, the same command goes on where it was."""
-    common.need("torch", "lightning_fabric", "matplotlib", extra="train")
-    from fcn_edge.training.session import Session
-
-    figures = _recipe(recipe, variant, steps, soft=teacher is not None)
-    folder = out or Path("runs") / figures.variant
-    session = Session(figures, _samples(data), weights, folder, teacher, teacher_spec)
-    progress, quality = None, None
-    with common.bar(figures.steps, "Training") as show:
-        for progress in session.run(common.track, force):
-            quality = progress.mean_iou if progress.mean_iou is not None else quality
-            show(progress.step, f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s")
-            if progress.mean_iou is not None:
-                common.say(f"step {progress.step}: mean IoU {progress.mean_iou:.4f} on the samples held back")
-    checkpoint = folder / f"{figures.variant}.safetensors"
-    common.say(f"{checkpoint}; curves: {folder / 'curves.png'}. Next: fcn-edge export --weights {checkpoint}")
-    if json:
-        common.print_json({"checkpoint": str(checkpoint), "steps": figures.steps, "mean_iou_held_back": quality})
-
-
-def _recipe(path: Path | None, variant: str, steps: int | None, soft: bool) -> Recipe:
+    common.need("torch", "lightning_fabric", "matplotlib", "tensorboardX", extra="train")
     from dataclasses import replace
+
+    from fcn_edge.data import open_data
+    from fcn_edge.errors import UsageError
+    from fcn_edge.training.session import Session, is_first_here
+
+    if cache_features and not freeze_trunk:
+        raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
+    figures = _recipe(recipe, variant, padding, soft=teacher is not None)
+    folder = out or Path("runs") / figures.variant
+    names = tuple(f"{Path(text).name}" for text in data)
+    opened, opened_val = open_data(data), open_data(val) if val else None
+    session = Session(
+        figures, opened, weights, folder, opened_val, teacher, teacher_spec, cache_features, devices, num_nodes, names
+    )
+    if steps is not None:
+        session = replace(session, recipe=figures.in_steps(steps, session.steps))
+    if freeze_trunk:
+        session = replace(session, recipe=replace(session.recipe, frozen_trunk_steps=session.steps))
+    progress, quality = None, None
+    where = "val" if val else "the samples held back"
+    with common.bar(session.steps, "Training") as show:
+        for progress in session.run(common.track, force):
+            quality = progress.quality or quality
+            show(progress.step, f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s")
+            if progress.quality:
+                common.say(
+                    f"step {progress.step}: mean IoU {progress.quality.mean_iou:.4f}, "
+                    f"pixel accuracy {progress.quality.pixel_accuracy:.4f} on {where}"
+                )
+    if progress is None and not is_first_here():
+        return  # one of several processes: the first one speaks
+    checkpoint = folder / f"{figures.variant}.safetensors"
+    common.say(
+        f"{checkpoint}; {folder / 'model-card.md'}; curves: {folder / 'curves.png'}. "
+        f"Next: fcn-edge export --weights {checkpoint}"
+    )
+    if json:
+        document = {"checkpoint": str(checkpoint), "steps": session.steps}
+        kind = "val" if val else "held_back"
+        for name in ("mean_iou", "pixel_accuracy"):
+            document[f"{name}_{kind}"] = getattr(quality, name, None)
+        common.print_json(document)
+
+
+def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool) -> Recipe:
+    from dataclasses import replace
+    from typing import cast, get_args
 
     from fcn_edge import models
     from fcn_edge.errors import unknown
-    from fcn_edge.resources import folder
-    from fcn_edge.training.recipe import read_recipe
+    from fcn_edge.spec import Padding
+    from fcn_edge.training.recipe import find_recipe, read_recipe
 
-    if variant not in models.VARIANTS:
+    if variant is not None and variant not in models.VARIANTS:
         raise unknown("variant", variant, models.VARIANTS)
-    figures = read_recipe(path or folder("recipes") / f"{variant}.toml")
-    if steps is not None:
-        figures = replace(figures, steps=steps, frozen_trunk_steps=figures.frozen_trunk_steps * steps // figures.steps)
-    # the bundled recipe has a teacher; without one the labels have to do
-    return figures if soft or path else replace(figures, soft_weight=0.0)
-
-
-def _samples(data: list[str]) -> list[Sample]:
-    from fcn_edge.data import open_list, parse_data
-
-    return [sample for text in data for sample in open_list(*parse_data(text))]
+    if padding is not None and padding not in get_args(Padding):
+        raise unknown("padding", padding, get_args(Padding))
+    figures = read_recipe(path or find_recipe(variant or common.DEFAULT_MODEL))
+    figures = replace(figures, variant=variant or figures.variant)
+    if padding is not None:
+        figures = replace(figures, padding=cast("Padding", padding))
+    if path is None:
+        # what it says of its data is not true of others'; where no teacher is named, the labels have to do
+        figures = replace(figures, card={}, thin=(), soft_weight=figures.soft_weight if soft else 0.0)
+    return figures

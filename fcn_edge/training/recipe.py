@@ -1,46 +1,125 @@
-"""A training recipe: every figure that decides a run, in one TOML file."""
+"""A training recipe: every figure that decides a run, in one TOML file.
+
+A figure that a recipe leaves out has the value given here. A name that does not exist is refused rather than
+ignored: a run of a day with `momentun = 0.99` would be one with the default.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from math import ceil
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from fcn_edge.errors import DataError
+from fcn_edge.resources import folder
+from fcn_edge.spec import Padding
+
+SOFT_STRIDE = 8  # a teacher's probabilities are compared on every eighth pixel: what is kept of them is no finer
+
+Loss = Literal["softmax", "binary"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The figures of a run; recipes/*.toml gives the reason beside each."""
+    """The figures of a run; recipes/*.toml gives the reason beside each.
+
+    Its length is `steps` or `epochs`. Training pictures are square crops of side `crop` from pictures scaled to
+    `longer_side`, or, without `crop`, whole pictures; these differ in size, so each goes through the network alone.
+    """
 
     variant: str
-    steps: int
-    batch: int
-    crop: int  # side of the square training crops, pixels
-    longer_side: tuple[int, int]  # pictures are scaled so that their longer side falls in this range, log-uniformly
+    _: KW_ONLY
+    batch: int  # pictures a step, over all devices
     rate: float  # of parameters that start from nothing
-    pretrained_rate: float = 0.1  # of those that came with the weights, as a fraction of `rate`
+    steps: int | None = None
+    epochs: float | None = None  # passes over the pictures
+    serves: tuple[str, ...] = ()  # variants beside `variant` that take this recipe where none is named
+    padding: Padding = "same"
+    crop: int | None = None  # pixels
+    longer_side: tuple[int, int] | None = None  # pixels, drawn log-uniformly; None: pictures keep their size
+    accumulate: int = 1  # parts in which a batch of crops is computed: more need less memory, the result is the same
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9  # of sgd
+    bias_rate: float = 1.0  # of biases, times the rate of the weights beside them
+    bias_decay: float = 1.0  # of biases, times `weight_decay`
+    pretrained_rate: float = 0.1  # of parameters that came with the weights, times `rate`
     frozen_trunk_steps: int = 0  # the first steps train the heads alone
     frozen: tuple[str, ...] = ()  # prefixes of parameters that stay as they came
+    views: int = 1  # crops of each picture that are kept with --cache-features, and taken in turn
     warmup: int = 100  # steps over which the rate rises
-    power: float = 0.9  # of the polynomial decay
+    power: float = 0.9  # of the polynomial decay; 0: a fixed rate
     weight_decay: float = 1e-4
-    ema: float = 0.999
+    clip: float = 5.0  # norm of the gradients: heads that start at zero meet a few wild batches; 0: as they come
+    ema: float = 0.999  # decay of the averaged weights, which are what is saved; 0: the weights themselves
     flip: float = 0.5
     color: float = 0.3  # brightness, contrast and saturation vary by this fraction
+    loss: Loss | None = None  # None: the variant's own
+    class_weights: dict[str, float] = field(default_factory=dict)  # of pixels of a class; 1 where it is not named
+    aux_weight: float = 0.5  # of an auxiliary head's loss, where the variant has one
     soft_weight: float = 0.0  # of the teacher's probabilities beside the labels
-    loss_stride: int = 1  # labels are compared on every n-th pixel of a crop
+    loss_stride: int = 1  # labels are compared on every n-th pixel
     hold_back: int = 10  # every n-th sample is never trained on; candidates are chosen on these
-    validate_every: int = 1000  # steps
+    validate_every: int | None = None  # steps; None: every epoch
     seed: int = 0
     thin: tuple[str, ...] = ()  # classes of which the data has few pictures; the model's spec says so
     card: dict[str, str] = field(default_factory=dict)  # what the model's provenance says: data, seen, license
 
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("it names either `steps` or `epochs`")
+        if min(self.batch, self.accumulate, self.views, self.loss_stride) < 1 or self.hold_back < 2:
+            raise ValueError("batch, accumulate, views and loss_stride are at least 1, hold_back at least 2")
+        if self.crop is not None and self.batch % self.accumulate:
+            raise ValueError(f"a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
+        if self.soft_weight and SOFT_STRIDE % self.loss_stride:
+            raise ValueError(f"loss_stride = {self.loss_stride} does not divide {SOFT_STRIDE}, as a teacher needs")
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a batch is computed."""
+        return self.accumulate if self.crop else self.batch
+
+    def last_step(self, pictures: int) -> int:
+        """The number of steps of a run on that many pictures."""
+        return self.steps if self.steps is not None else ceil((self.epochs or 0) * pictures / self.batch)
+
+    def in_steps(self, steps: int, own: int) -> Recipe:
+        """The same with another number of steps than its `own`; the trunk is frozen for the same share of them."""
+        frozen = self.frozen_trunk_steps * steps // own
+        return replace(self, steps=steps, epochs=None, frozen_trunk_steps=frozen)
+
+    def validates_at(self, step: int, pictures: int) -> bool:
+        """Whether the figures are due once `step` steps are done."""
+        if self.validate_every is not None:
+            return step % self.validate_every == 0
+        return step * self.batch // pictures > (step - 1) * self.batch // pictures
+
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. Raises DataError that names the figure which is wrong."""
+    see = "See docs/train.md and recipes/fcn8s-lite.toml."
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
+        names = msgspec.toml.decode(path.read_bytes()).keys()
     except (OSError, msgspec.MsgspecError, ValueError) as error:
-        raise DataError(f"{path}: not a training recipe: {error}. See recipes/fcn8s-lite.toml.") from error
+        raise DataError(f"{path}: not a training recipe: {error}. {see}") from error
+    strange = names - {figure.name for figure in fields(Recipe)}
+    if strange:
+        raise DataError(f"{path}: a recipe has no figure named {', '.join(sorted(strange))}. {see}")
+    return recipe
+
+
+def find_recipe(variant: str) -> Path:
+    """The bundled recipe of a variant: its own, or the one that says that it serves it. Raises DataError."""
+    own = folder("recipes") / f"{variant}.toml"
+    if own.is_file():
+        return own
+    bundled = sorted(folder("recipes").glob("*.toml"))
+    serving = [path for path in bundled if variant in read_recipe(path).serves]
+    if not serving:
+        names = ", ".join(path.stem for path in bundled)
+        raise DataError(f"no bundled recipe is for {variant}. Name one with --recipe FILE; bundled: {names}.")
+    return serving[0]

@@ -14,6 +14,7 @@ from fcn_edge.errors import DataError
 from fcn_edge.training.recipe import Recipe
 
 NAME = "last.pt"
+MEND = "Name another --out, or --force to start anew."
 
 
 @dataclass
@@ -24,24 +25,32 @@ class RunState:
     best: float
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    ema: dict[str, Any]
+    ema: dict[str, Any]  # empty where no weights are averaged
 
 
-def save_state(folder: Path, state: RunState, recipe: Recipe) -> None:
+def save_state(folder: Path, state: RunState, recipe: Recipe, origin: str) -> None:
+    """origin: a hash of all that the run starts from beside its recipe."""
     temporary = folder / f".{NAME}.part"
-    torch.save({"recipe": msgspec.json.encode(recipe).decode(), **vars(state)}, temporary)
+    torch.save({"recipe": msgspec.json.encode(recipe).decode(), "origin": origin, **vars(state)}, temporary)
     os.replace(temporary, folder / NAME)
 
 
-def load_state(folder: Path, recipe: Recipe) -> RunState | None:
+def load_state(folder: Path, recipe: Recipe, origin: str) -> RunState | None:
     """The state to resume from, or None where the folder holds none.
 
-    Raises DataError where the folder belongs to a run with other figures.
+    Raises DataError where the folder belongs to a run with other figures, pictures or weights.
     """
     path = folder / NAME
     if not path.exists():
         return None
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    if stored.pop("recipe") != msgspec.json.encode(recipe).decode():
-        raise DataError(f"{path} belongs to a run with another recipe. Name another --out, or --force to start anew.")
+    theirs = msgspec.json.decode(stored.pop("recipe"), type=Recipe)
+    if theirs != recipe:
+        ours, names = vars(recipe), vars(theirs)
+        other = "; ".join(
+            f"{name} = {names[name]} there, {ours[name]} here" for name in ours if ours[name] != names[name]
+        )
+        raise DataError(f"{path} belongs to a run with another recipe: {other}. {MEND}")
+    if stored.pop("origin", origin) != origin:
+        raise DataError(f"{path} belongs to a run with other pictures, pretrained weights or teacher. {MEND}")
     return RunState(**stored)

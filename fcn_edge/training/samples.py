@@ -1,59 +1,122 @@
 """Training samples by number.
 
 Which picture the n-th sample shows and how it is cropped follow from the seed and n alone, so a run that
-was killed goes on with the samples it would have seen.
+was killed goes on with the samples it would have seen, and several processes share them without talking.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from fcn_edge.data import Sample, read_image, read_mask
-from fcn_edge.training.augment import crop
+from fcn_edge.data import Sample, read_image, read_truth
+from fcn_edge.errors import UsageError
+from fcn_edge.training.augment import View, view
 from fcn_edge.training.recipe import Recipe
 
+AHEAD = 4  # batches that each worker keeps ready
 
-class Crops(Dataset):
-    """Sample number n of an endless run: the pictures in a new order each epoch, each time another crop."""
+Part = dict[str, Any]  # frame uint8 (N, H, W, 3) or features; mask uint8 (N, H, W); soft float32 (N, C, h, w)
+
+
+class Views(Dataset):
+    """Sample number n of an endless run: the pictures in a new order each epoch, each time another view.
+
+    side_above: the least side that the network takes for that many pixels.
+    soft:       where each picture's teacher probabilities lie.
+    features:   of sample and view, where what the trunk makes of it lies; each picture then has only as many
+                views as the recipe says, taken in turn.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], recipe: Recipe, stride: int, soft: dict[Path, Path] | None = None
+        self,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        side_above: Callable[[int], int],
+        soft: dict[Path, Path] | None = None,
     ) -> None:
-        self.samples, self.recipe, self.stride, self.soft = samples, recipe, stride, soft
+        self.samples, self.recipe, self.side_above, self.soft = samples, recipe, side_above, soft
+        self.features: dict[tuple[Path, int], Path] | None = None
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    @property
+    def last_step(self) -> int:
+        return self.recipe.last_step(len(self.samples))
+
+    def __getitem__(self, number: int) -> Part:
         cv2.setNumThreads(0)  # the loop's own threads need the cores
         epoch, place = divmod(number, len(self.samples))
         order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.samples))
         sample = self.samples[order[place]]
-        assert sample.mask is not None
+        if self.features is None:
+            frame, mask, soft = self._view(sample, np.random.default_rng((self.recipe.seed, 1, number)))
+            part: Part = {"frame": frame}
+        else:
+            from fcn_edge.training.features import read_features
+
+            turn = epoch % self.recipe.views
+            _, mask, soft = self.kept_view(sample, turn)
+            part = {"features": read_features(self.features[sample.image, turn])}
+        return part | {"mask": mask} | ({} if soft is None else {"soft": soft})
+
+    def kept_view(self, sample: Sample, turn: int) -> View:
+        """One of the views that features are kept of; it does not change when the list of pictures does."""
+        return self._view(sample, np.random.default_rng((self.recipe.seed, 2, *sample.id.encode(), turn)))
+
+    def _view(self, sample: Sample, rng: np.random.Generator) -> View:
         soft = np.load(self.soft[sample.image]) if self.soft else None
-        rng = np.random.default_rng((self.recipe.seed, 1, number))
-        image, mask, soft = crop(read_image(sample.image), read_mask(sample.mask), soft, self.recipe, self.stride, rng)
-        return {"frame": image, "mask": mask} | ({} if soft is None else {"soft": soft})
+        return view(read_image(sample.image), read_truth(sample), soft, self.recipe, self.side_above, rng)
 
 
-def loader(crops: Crops, first_step: int, workers: int) -> DataLoader:
-    """Batches from step `first_step` to the recipe's last."""
-    recipe = crops.recipe
-    numbers = range(first_step * recipe.batch, recipe.steps * recipe.batch)
-    ahead = 4 if workers else None
+class Steps(Sampler[list[int]]):
+    """The numbers of the samples of each step from `first` on, those of one of several processes."""
+
+    def __init__(self, first: int, last: int, batch: int, rank: int, processes: int) -> None:
+        self.steps, self.batch, self.rank, self.processes = range(first, last), batch, rank, processes
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            yield list(range(step * self.batch, (step + 1) * self.batch))[self.rank :: self.processes]
+
+
+def loader(views: Views, first_step: int, workers: int, rank: int = 0, processes: int = 1) -> DataLoader:
+    """The batches from step `first_step` to the last, each a list of parts that are computed one by one."""
+    recipe = views.recipe
+    parts = parts_of(recipe, processes)
+
+    def collate(samples: list[Part]) -> list[Part]:
+        size = len(samples) // parts
+        return [default_collate(samples[start : start + size]) for start in range(0, len(samples), size)]
+
     return DataLoader(
-        crops,
-        recipe.batch,
-        sampler=numbers,
+        views,
+        batch_sampler=Steps(first_step, views.last_step, recipe.batch, rank, processes),
+        collate_fn=collate,
         num_workers=workers,
-        prefetch_factor=ahead,
+        prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_outlive_signals,
+        multiprocessing_context="fork" if workers else None,
     )
+
+
+def parts_of(recipe: Recipe, processes: int) -> int:
+    """In how many parts each process computes its share of a batch. Raises UsageError where shares are not even."""
+    parts = -(-recipe.parts // processes)
+    if recipe.batch % (parts * processes):
+        raise UsageError(
+            f"a batch of {recipe.batch} in {recipe.parts} parts cannot be dealt out to {processes} devices evenly. "
+            "Take a number of devices that divides it."
+        )
+    return parts
 
 
 def _outlive_signals(worker: int) -> None:

@@ -1,251 +1,275 @@
-"""Training on pictures that the tests draw: what a run does, and how it goes on after a kill."""
+"""Runs from the command line: what one leaves, how it goes on after a kill, what it refuses."""
 
 import csv
 import json
 import os
 import shlex
 import signal
+import struct
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from drawn import draw_data, recipe_file
 from PIL import Image
 
 from fcn_edge.cli.train import EPILOG
-from fcn_edge.data import open_list
-from fcn_edge.errors import DataError
+from fcn_edge.cli.train import command as train
+from fcn_edge.errors import DataError, FcnEdgeError, UsageError
 from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
-from fcn_edge.models.network import Geometry
 from fcn_edge.onnx_export import export
-from fcn_edge.spec import VOID, voc_palette
-from fcn_edge.training.augment import crop
-from fcn_edge.training.loss import label_loss, soft_loss
-from fcn_edge.training.recipe import Recipe, read_recipe
-from fcn_edge.training.samples import Crops, hold_back
+from fcn_edge.runtime.files import read_spec
+from fcn_edge.training.recipe import Recipe
 
-RECIPE = Recipe("fcn8s-lite", steps=4, batch=2, crop=65, longer_side=(64, 96), rate=1e-3, warmup=1, hold_back=4)
+RECIPE = Recipe("tiny", steps=8, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=1, hold_back=4)
 EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-ALIGNED = Geometry(65, 32, "k*stride+1", 8, "align_corners")
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
-def draw_data(root: Path, count: int = 8) -> Path:
-    """A data set in VOC layout: a bright square of class 12 on noise."""
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        image = rng.integers(0, 90, (72, 96, 3), dtype=np.uint8)
-        mask = np.zeros((72, 96), np.uint8)
-        top, left = rng.integers(0, 40, 2)
-        image[top : top + 30, left : left + 30] = 220
-        mask[top : top + 30, left : left + 30] = 12
-        cv2.imwrite(str(root / f"JPEGImages/{number}.jpg"), image)
-        palette = Image.fromarray(mask)
-        palette.putpalette([value for color in voc_palette(256) for value in color])
-        palette.save(root / f"SegmentationClass/{number}.png")
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(map(str, range(count))))
-    return root
+def command(data: Path, recipe: Path, out: Path, *more: str) -> list[str]:
+    arguments = ["train", "--data", f"{data}:train", "--recipe", str(recipe), "--out", str(out), *more]
+    return [sys.executable, "-m", "tiny_network", *arguments]
 
 
-def recipe_file(path: Path, recipe: Recipe) -> Path:
-    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in vars(recipe).items()))
-    return path
+def environment(home: Path) -> dict[str, str]:
+    """Caches are kept under the home folder."""
+    paths = [str(SUPPORT), str(Path(__file__).parents[2])]
+    return os.environ | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run(arguments: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment(home))
+
+
+def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
+    """Until the run has saved a state of at least that step."""
+    deadline = time.monotonic() + 300
+    while not any(int(row["step"]) >= step for row in rows_of(folder)) or not (folder / "last.pt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.01)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    path = folder / "log.csv"
+    text = path.read_text() if path.exists() else ""
+    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+@pytest.fixture
+def data(tmp_path):
+    return draw_data(tmp_path / "data", count=12)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_the_help_trains(example, tmp_path, monkeypatch):
-    data = draw_data(tmp_path / "VOCdevkit/VOC2012", count=20)
-    assert data.is_dir()
+def test_an_example_of_the_help_trains(example, tmp_path):
+    draw_data(tmp_path / "VOCdevkit/VOC2012", count=20)
     network, spec = untrained("fcn8s-lite")
     save_checkpoint(tmp_path / "trunk.safetensors", network, spec)
     export(network, spec, tmp_path / "big.onnx", [np.zeros((65, 65, 3), np.uint8)])
-    monkeypatch.setenv("HOME", str(tmp_path))  # the teacher's cache is kept there
-    arguments = shlex.split(example)[1:]
-    done = subprocess.run([sys.executable, "-m", "fcn_edge", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    arguments = [sys.executable, "-m", "fcn_edge", *shlex.split(example)[1:]]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/*/fcn8s-lite.safetensors"))) == 1
     assert len(list(tmp_path.glob(".cache/fcn-edge/teacher/*/*.npy"))) == (20 if "--teacher" in example else 0)
 
 
-def command(data: Path, recipe: Path, out: Path) -> list[str]:
-    arguments = ["train", "--data", f"{data}:train", "--recipe", str(recipe), "--out", str(out)]
-    return [sys.executable, "-m", "fcn_edge", *arguments]
-
-
-def wait_for_state(run: subprocess.Popen, folder: Path) -> None:
-    """Until the run has saved what it could be resumed from."""
-    deadline = time.monotonic() + 120
-    while not (folder / "last.pt").exists():
-        assert time.monotonic() < deadline
-        assert run.poll() is None, "the run ended before it could be stopped"
-        time.sleep(0.01)
-
-
-class TestCrop:
-    def test_a_crop_larger_than_the_picture_is_void_outside_it(self):
-        image, mask = np.full((40, 60, 3), 200, np.uint8), np.zeros((40, 60), np.uint8)
-        recipe = replace(RECIPE, crop=97, longer_side=(60, 60), color=0.0)
-        frame, labels, _ = crop(image, mask, None, recipe, 8, np.random.default_rng(0))
-        assert frame.shape == (97, 97, 3)
-        assert (labels == 0).sum() == 40 * 60
-        assert (frame[labels == 0] == 200).all()
-        assert (frame[labels == VOID] == 127).all()
-
-    @pytest.mark.parametrize("seed", range(8))
-    def test_the_teachers_probabilities_follow_the_picture(self, seed):
-        """A teacher that knows the mask has to say at each score's position what the mask says there."""
-        mask = np.zeros((120, 160), np.uint8)
-        mask[30:90, 40:120] = 1
-        soft = np.stack([mask == 0, mask == 1]).astype(np.float16)
-        recipe = replace(RECIPE, crop=129, longer_side=(120, 200))
-        image = np.repeat(mask[:, :, None] * 100, 3, 2)
-        _, labels, probabilities = crop(image, mask, soft, recipe, 8, np.random.default_rng(seed))
-        assert probabilities is not None
-        at_scores = labels[::8, ::8]
-        sure = probabilities.max(0) > 0.99
-        np.testing.assert_array_equal(probabilities.sum(0) > 0.5, at_scores != VOID)
-        np.testing.assert_array_equal(probabilities.argmax(0)[sure], at_scores[sure])
-        assert sure.mean() > 0.2
-
-    def test_the_same_number_gives_the_same_crop(self, tmp_path):
-        samples = open_list(draw_data(tmp_path / "data"), ["train"])
-        crops = Crops(samples, RECIPE, 8)
-        first, again, other = crops[3], crops[3], crops[3 + len(samples)]
-        np.testing.assert_array_equal(first["frame"], again["frame"])
-        assert not np.array_equal(first["frame"], other["frame"])
-
-    def test_what_is_held_back_is_never_trained_on(self, tmp_path):
-        samples = open_list(draw_data(tmp_path / "data"), ["train"])
-        kept, held = hold_back(samples, 4)
-        assert (len(kept), len(held)) == (6, 2)
-        assert not {sample.id for sample in kept} & {sample.id for sample in held}
-
-
-class TestLoss:
-    def test_void_does_not_count(self):
-        scores = torch.randn(1, 3, 9, 9)
-        mask = torch.zeros(1, 65, 65, dtype=torch.uint8)
-        half = mask.clone()
-        half[:, :, 33:] = VOID
-        left = torch.cat([scores[..., :5], torch.full_like(scores[..., 5:], 1e4)], 3)
-        assert label_loss(left, half, ALIGNED, 1).item() == pytest.approx(
-            label_loss(scores, half, ALIGNED, 1).item(), rel=1e-4
-        )
-
-    def test_all_void_is_no_loss_rather_than_nan(self):
-        mask = torch.full((1, 65, 65), VOID, dtype=torch.uint8)
-        assert label_loss(torch.randn(1, 3, 9, 9), mask, ALIGNED, 2).item() == 0
-
-    def test_agreeing_with_a_sure_teacher_costs_nothing(self):
-        soft = torch.zeros(1, 3, 4, 4)
-        soft[:, 1] = 1
-        scores = torch.zeros(1, 3, 4, 4)
-        scores[:, 1] = 50
-        assert soft_loss(scores, soft).item() == pytest.approx(0, abs=1e-6)
-        assert soft_loss(-scores, soft).item() > 10
-
-
 class TestRun:
-    def test_a_run_leaves_a_checkpoint_a_log_and_curves(self, tmp_path):
-        data = draw_data(tmp_path / "data")
-        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, validate_every=2))
-        done = subprocess.run(command(data, recipe, tmp_path / "out"), capture_output=True, text=True)
+    def test_a_run_leaves_checkpoints_logs_curves_and_a_card(self, data, tmp_path):
+        val = draw_data(tmp_path / "val", count=3, sizes=((80, 80),))
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=None, epochs=4.0))
+        out = tmp_path / "out"
+        done = run(command(data, recipe, out, "--val", f"{val}:train", "--json"), tmp_path)
         assert done.returncode == 0, done.stderr
-        _, spec = load(tmp_path / "out/fcn8s-lite.safetensors")
-        assert spec.provenance["recipe"]["steps"] == 4
-        rows = list(csv.DictReader((tmp_path / "out/log.csv").read_text().splitlines()))
-        assert [row["step"] for row in rows if row["mean_iou"]] == ["2", "4"]
-        assert cv2.imread(str(tmp_path / "out/curves.png")) is not None
-        assert not (tmp_path / "out/candidate.safetensors").exists()
+        document = json.loads(done.stdout)
+        assert document["steps"] == 12  # 12 pictures, none of them held back, in batches of 4
+        rows = rows_of(out)
+        assert [row["step"] for row in rows if row["loss"]] == ["10", "12"]
+        validated = [row for row in rows if row["mean_iou"]]
+        assert [row["step"] for row in validated] == ["3", "6", "9", "12"]
+        assert float(validated[-1]["pixel_accuracy"]) == pytest.approx(document["pixel_accuracy_val"], rel=1e-4)
+        assert cv2.imread(str(out / "curves.png")) is not None
+        assert not list(out.glob("candidate*"))
+        assert not list(out.glob(".*"))
 
-    def test_a_killed_run_goes_on_bit_for_bit(self, tmp_path):
-        data = draw_data(tmp_path / "data")
-        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=8, validate_every=4))
-        subprocess.run(command(data, recipe, tmp_path / "whole"), check=True, capture_output=True)
+        last, best = read_spec(out / "tiny.safetensors"), read_spec(out / "best.safetensors")
+        assert last.provenance["recipe"]["epochs"] == 4
+        assert last.provenance["lists"] == ["data:train"]
+        assert best.quality["mean_iou_val"] == max(float(row["mean_iou"]) for row in validated) or pytest.approx
+        card = (out / "model-card.md").read_text()
+        assert f"| mean iou val | {last.quality['mean_iou_val']:.4f} |" in card
+        assert "data:train" in card
+        assert "curves.png" in card
+        steps = tensorboard_steps(out / "tensorboard", "mean_iou")
+        assert steps == [3, 6, 9, 12]
 
-        killed = subprocess.Popen(command(data, recipe, tmp_path / "killed"), stderr=subprocess.DEVNULL)
-        wait_for_state(killed, tmp_path / "killed")
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.wait()
-        assert not (tmp_path / "killed/fcn8s-lite.safetensors").exists()
-        subprocess.run(command(data, recipe, tmp_path / "killed"), check=True, capture_output=True)
+    def test_a_run_killed_twice_ends_with_the_very_bytes_of_one_that_was_not(self, data, tmp_path):
+        """The network has dropout, batch norm and an auxiliary head; the weights are averaged."""
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=100, validate_every=20, optimizer="sgd"))
+        done = run(command(data, recipe, tmp_path / "whole"), tmp_path)
+        assert done.returncode == 0, done.stderr
 
-        (whole, _), (resumed, _) = (load(tmp_path / run / "fcn8s-lite.safetensors") for run in ("whole", "killed"))
-        for name, value in whole.state_dict().items():
-            assert torch.equal(value, resumed.state_dict()[name]), name
+        killed = tmp_path / "killed"
+        for step in (20, 60):
+            process = subprocess.Popen(
+                command(data, recipe, killed), stderr=subprocess.DEVNULL, env=environment(tmp_path)
+            )
+            wait_for_step(process, killed, step)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not (killed / "tiny.safetensors").exists()
+        done = run(command(data, recipe, killed), tmp_path)
+        assert done.returncode == 0, done.stderr
 
-    def test_ctrl_c_ends_a_run_without_a_traceback(self, tmp_path):
-        data = draw_data(tmp_path / "data")
-        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=10_000, validate_every=2))
-        run = subprocess.Popen(
-            command(data, recipe, tmp_path / "out"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        for name in ("tiny.safetensors", "best.safetensors"):
+            assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        kept = [key for key in rows_of(killed)[0] if key != "pictures_per_second"]
+        whole, resumed = ([[row[key] for key in kept] for row in rows_of(out)] for out in (tmp_path / "whole", killed))
+        assert [row[0] for row in resumed] == [row[0] for row in whole]
+
+    def test_ctrl_c_ends_a_run_without_a_traceback(self, data, tmp_path):
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=100_000, validate_every=2))
+        process = subprocess.Popen(
+            command(data, recipe, tmp_path / "out"),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=environment(tmp_path),
         )
-        wait_for_state(run, tmp_path / "out")
-        os.killpg(run.pid, signal.SIGINT)
-        _, stderr = run.communicate()
-        assert run.returncode == 130
+        wait_for_step(process, tmp_path / "out", 2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate()
+        assert process.returncode == 130
         assert "Traceback" not in stderr
 
-    def test_a_folder_with_another_recipes_run_is_not_continued(self, tmp_path):
-        data = draw_data(tmp_path / "data")
-        first = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1))
-        subprocess.run(command(data, first, tmp_path / "out"), check=True, capture_output=True)
-        other = recipe_file(tmp_path / "s.toml", replace(RECIPE, steps=2))
-        done = subprocess.run(command(data, other, tmp_path / "out"), capture_output=True, text=True)
-        assert done.returncode == 1
-        assert "another recipe" in done.stderr
-        assert "Traceback" not in done.stderr
+    def test_two_processes_learn_what_one_does(self, data, tmp_path):
+        """Lightning Fabric's ddp over gloo; 8 pictures a step, 4 a process, and 2 parts of them each."""
+        figures = replace(RECIPE, variant="tiny-plain", batch=8, accumulate=4, optimizer="sgd", momentum=0.0, power=0.0)
+        recipe = recipe_file(tmp_path / "r.toml", figures)
+        outs = [tmp_path / "one", tmp_path / "two"]
+        for number, out in enumerate(outs, 1):
+            done = run(command(data, recipe, out, "--devices", str(number)), tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr.count("curves.png") == 1  # one of them speaks
+        losses = [[float(row["loss"]) for row in rows_of(out) if row["loss"]] for out in outs]
+        assert losses[1] == pytest.approx(losses[0], rel=0.02)  # bfloat16, where the machine computes in it
+        (one, _), (two, _) = (load_tiny(out) for out in outs)
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, atol=5e-3, rtol=2e-2)
 
-    def test_wrong_masks_are_named_before_anything_is_trained(self, tmp_path):
-        data = draw_data(tmp_path / "data")
+    def test_heads_train_on_kept_features(self, data, tmp_path):
+        recipe = recipe_file(tmp_path / "r.toml", RECIPE)
+        more = ("--freeze-trunk", "--cache-features")
+        for _ in range(2):
+            done = run(command(data, recipe, tmp_path / "out", *more, "--force"), tmp_path)
+            assert done.returncode == 0, done.stderr
+        assert len(list(tmp_path.glob(".cache/fcn-edge/features/*/*.safetensors"))) == 9
+
+    def test_a_network_of_other_classes_keeps_all_but_its_scores(self, tmp_path):
+        """Three classes of a folder pair, from weights for VOC's 21."""
+        pair = tmp_path / "pair"
+        (pair / "images").mkdir(parents=True)
+        (pair / "masks").mkdir()
+        (pair / "classes.txt").write_text("road\ncar\nsky\n")
+        rng = np.random.default_rng(0)
+        for number in range(6):
+            cv2.imwrite(str(pair / f"images/{number}.png"), rng.integers(0, 256, (70, 80, 3), np.uint8))
+            Image.fromarray(rng.integers(0, 3, (70, 80), np.uint8)).save(pair / f"masks/{number}.png")
+        network, spec = untrained("fcn8s-lite")
+        save_checkpoint(tmp_path / "voc.safetensors", network, spec)
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, variant="fcn8s-lite", steps=1, crop=65, batch=2))
+        arguments = [*command(pair, recipe, tmp_path / "out"), "--weights", str(tmp_path / "voc.safetensors")]
+        arguments[arguments.index(f"{pair}:train")] = str(pair)
+        done = run(arguments, tmp_path)
+        assert done.returncode == 0, done.stderr
+        trained, spec = load(tmp_path / "out/fcn8s-lite.safetensors")
+        assert spec.classes == ("road", "car", "sky")
+        torch.testing.assert_close(
+            trained.state_dict()["features.0.0.weight"],
+            network.state_dict()["features.0.0.weight"],
+            atol=0.01,
+            rtol=0.1,
+        )
+
+
+class TestRefusals:
+    """All before the first step; the command is called in this process, `main` prints what it raises as one line."""
+
+    @pytest.fixture(autouse=True)
+    def tiny(self):
+        import_module("tiny_network")
+
+    def test_a_folder_with_another_recipes_run_is_not_continued(self, data, tmp_path):
+        first = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1))
+        out = tmp_path / "out"
+        assert run(command(data, first, out), tmp_path).returncode == 0
+        other = recipe_file(tmp_path / "s.toml", replace(RECIPE, steps=2))
+        done = run(command(data, other, out), tmp_path)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "another recipe: steps = 1 there, 2 here" in done.stderr.splitlines()[-1]
+        list_ = data / "ImageSets/Segmentation/train.txt"
+        list_.write_text(list_.read_text().rpartition("\n")[0])
+        with pytest.raises(DataError, match="other pictures"):
+            train(data=[f"{data}:train"], recipe=first, out=out)
+
+    def test_wrong_masks_are_named_before_anything_is_trained(self, data, tmp_path):
         Image.new("P", (10, 10)).save(data / "SegmentationClass/3.png")
         (data / "SegmentationClass/5.png").unlink()
         recipe = recipe_file(tmp_path / "r.toml", RECIPE)
-        done = subprocess.run(command(data, recipe, tmp_path / "out"), capture_output=True, text=True)
-        assert done.returncode == 1
-        assert done.stderr.startswith("fcn-edge: 2 of 8 masks")
-        assert not (tmp_path / "out/last.pt").exists()
+        with pytest.raises(DataError, match="2 of 12 masks"):
+            train(data=[f"{data}:train"], recipe=recipe, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
-    def test_training_on_a_drawn_square_finds_it(self, tmp_path):
-        """The loop, the loss and the schedule together: loss falls on what can be learnt in seconds."""
-        from fcn_edge.training.loop import train
-
-        samples = open_list(draw_data(tmp_path / "data"), ["train"])
-        recipe = replace(RECIPE, steps=40, batch=4, rate=2e-3, color=0.0, validate_every=1000)
-        network, _ = untrained("fcn8s-lite")
-        losses = [
-            step.loss
-            for step in train(
-                network,
-                set(),
-                Crops(samples, recipe, 8),
-                tmp_path,
-                validate=lambda network: 0.0,
-                keep_best=lambda network, value: None,
-                workers=0,
-            )
-        ]
-        assert losses[-1] < 0.5 * losses[10]
-
-
-class TestRecipe:
     @pytest.mark.parametrize(
-        "path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem
+        ("figures", "options", "told"),
+        [
+            ({}, {"val": "train"}, "12 of 12 pictures to validate on are trained on as well"),
+            ({}, {"cache_features": True}, "--freeze-trunk"),
+            ({"crop": 70}, {}, "Set crop = 72"),
+            ({"batch": 40}, {}, "9 pictures to train on, a batch of this recipe has 40"),
+            ({"class_weights": {"zebra": 2.0}}, {}, "class_weights names zebra"),
+            ({"soft_weight": 1.0}, {}, "--teacher"),
+            ({"padding": "paper"}, {}, "no form with padding"),
+            ({}, {"variant": "fcn9s"}, "there is no variant 'fcn9s'"),
+            ({}, {"padding": "valid"}, "there is no padding 'valid'"),
+            ({}, {"devices": 3}, "3 devices"),
+        ],
+        ids=str,
     )
-    def test_a_bundled_recipe_is_read(self, path):
-        recipe = read_recipe(path)
-        assert recipe.variant == "fcn8s-lite"
-        assert (recipe.crop - 1) % 32 == 0
-        assert recipe.card["seen"]
+    def test_what_cannot_be_trained_is_said_in_a_line(self, data, tmp_path, figures, options, told):
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, **figures))
+        given: dict[str, Any] = dict(options)
+        if "val" in given:
+            given["val"] = [f"{data}:{given['val']}"]
+        with pytest.raises((FcnEdgeError, UsageError), match=told) as raised:
+            train(data=[f"{data}:train"], recipe=recipe, out=tmp_path / "out", **given)
+        assert "\n" not in str(raised.value)
 
-    def test_a_wrong_figure_is_named(self, tmp_path):
-        (tmp_path / "r.toml").write_text('variant = "fcn8s-lite"\nsteps = "many"')
-        with pytest.raises(DataError, match="steps"):
-            read_recipe(tmp_path / "r.toml")
+
+def load_tiny(out: Path) -> tuple[dict[str, torch.Tensor], None]:
+    from safetensors.torch import load_file
+
+    return {key: value.float() for key, value in load_file(out / "tiny-plain.safetensors").items()}, None
+
+
+def tensorboard_steps(folder: Path, tag: str) -> list[int]:
+    """The steps of a scalar in TensorBoard's record files: length, its checksum, the event, its checksum."""
+    events: Any = import_module("tensorboardX.proto.event_pb2")
+    steps: list[int] = []
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = events.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            steps += [event.step for value in event.summary.value if value.tag == tag]
+    return steps

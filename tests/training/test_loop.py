@@ -1,0 +1,136 @@
+"""The loop's arithmetic, on networks small enough to work it out another way."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from drawn import SQUARE, draw_data
+from tiny_network import Tiny, TinyPlain
+from torch.nn import functional as F
+
+from fcn_edge.data import open_list
+from fcn_edge.errors import FcnEdgeError
+from fcn_edge.spec import VOID
+from fcn_edge.training.log import read_log
+from fcn_edge.training.loop import Progress, Quality, connect, train
+from fcn_edge.training.recipe import Recipe
+from fcn_edge.training.samples import Views
+
+CLASSES = 21
+RECIPE = Recipe(
+    "tiny", steps=4, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=0, ema=0.0, clip=0.0, validate_every=99
+)
+WHOLE = replace(RECIPE, crop=None, longer_side=None, flip=0.0, color=0.0, optimizer="sgd", power=0.0)
+SIZES = ((72, 96), (52, 60), (80, 48))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def float32():
+    """The loop computes in bfloat16 where the machine does; what is compared here has to be exact."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fcn_edge.training.loop.precision", lambda: "32-true")
+        yield
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return open_list(draw_data(tmp_path_factory.mktemp("drawn") / "data", sizes=SIZES), ["train"])
+
+
+def multiple_of_8(pixels: int) -> int:
+    return -(-pixels // 8) * 8
+
+
+def run(network, samples, recipe: Recipe, folder: Path, **options) -> list[Progress]:
+    views = Views(samples, recipe, multiple_of_8)
+    fabric = connect(recipe, views.last_step)
+    quality = Quality(0.5, 0.9)
+    return list(train(network, set(), views, folder, lambda _: quality, lambda *_: None, fabric, workers=0, **options))
+
+
+def seeded(kind) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return kind(CLASSES)
+
+
+def test_a_batch_computed_in_parts_gives_the_weights_of_one_computed_at_once(samples, tmp_path):
+    once, parts = seeded(TinyPlain), seeded(TinyPlain)
+    for network, accumulate in ((once, 1), (parts, 4)):
+        folder = tmp_path / str(accumulate)
+        folder.mkdir()
+        run(network, samples, replace(RECIPE, accumulate=accumulate), folder)
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_step_of_whole_pictures_follows_the_mean_over_all_their_labelled_pixels(samples, tmp_path):
+    """The papers' update, worked out with autograd: one mean over pictures of different sizes, biases twice as fast."""
+    recipe = replace(WHOLE, steps=1, batch=3, bias_rate=2.0, weight_decay=5e-4, loss_stride=1)
+    trained, by_hand = seeded(TinyPlain), seeded(TinyPlain)
+    views = Views(samples, recipe, multiple_of_8)
+    losses = []
+    for part in (views[number] for number in range(3)):
+        frame, mask = torch.from_numpy(part["frame"])[None], torch.from_numpy(part["mask"])[None].long()
+        scores = F.interpolate(by_hand(frame), mask.shape[1:], mode="bilinear")
+        pixels = F.cross_entropy(scores, mask, ignore_index=VOID, reduction="none")
+        losses.append(pixels[mask != VOID])
+    assert len({len(loss) for loss in losses}) == 3
+    torch.cat(losses).mean().backward()
+    run(trained, samples, recipe, tmp_path)
+    for name, parameter in by_hand.named_parameters():
+        assert parameter.grad is not None
+        rate = recipe.rate * (2 if name.endswith("bias") else 1)
+        expected = parameter - rate * (parameter.grad + recipe.weight_decay * parameter)
+        torch.testing.assert_close(trained.get_parameter(name), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_an_auxiliary_head_counts_half(samples, tmp_path):
+    run(seeded(Tiny), samples, RECIPE, tmp_path)
+    row = read_log(tmp_path)[-2]
+    assert float(row["aux_loss"]) > 0
+    assert float(row["loss"]) == pytest.approx(float(row["label_loss"]) + 0.5 * float(row["aux_loss"]), rel=1e-4)
+
+
+def test_a_frozen_trunk_stays_as_it_came_with_its_batch_norm(samples, tmp_path):
+    network = seeded(Tiny)
+    run(network, samples, replace(RECIPE, frozen_trunk_steps=4, weight_decay=0.1), tmp_path)
+    before = seeded(Tiny).state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("features."), name
+
+
+def test_a_trunk_that_is_let_go_learns_from_then_on(samples, tmp_path):
+    network = seeded(Tiny)
+    run(network, samples, replace(RECIPE, frozen_trunk_steps=3), tmp_path)
+    assert not torch.equal(network.state_dict()["features.0.weight"], seeded(Tiny).state_dict()["features.0.weight"])
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_training_on_a_drawn_square_finds_it(samples, tmp_path, loss):
+    """Loss, optimiser and schedule together: the loss falls on what can be learnt in seconds."""
+    network = seeded(TinyPlain)
+    progress = run(network, samples, replace(RECIPE, steps=40, rate=3e-2, ema=0.5, color=0.0, loss=loss), tmp_path)
+    assert progress[-1].loss < 0.5 * progress[10].loss
+    network.eval()
+    view = Views(samples, WHOLE, multiple_of_8)[0]
+    labels = F.interpolate(network(torch.from_numpy(view["frame"])[None]), view["mask"].shape, mode="bilinear").argmax(
+        1
+    )
+    found, there = labels[0].numpy() == SQUARE, view["mask"] == SQUARE
+    assert (found & there).sum() / (found | there).sum() > 0.7
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_line(samples, tmp_path):
+    recipe = replace(WHOLE, steps=50, rate=1e30)
+    with pytest.raises(FcnEdgeError, match="the loss is"):
+        run(seeded(TinyPlain), samples, recipe, tmp_path)
+
+
+def test_a_class_of_no_weight_is_not_learnt(samples, tmp_path):
+    weights = [1.0] * CLASSES
+    weights[SQUARE] = 0.0
+    network = seeded(TinyPlain)
+    run(network, samples, replace(RECIPE, steps=25, rate=3e-2, color=0.0), tmp_path, class_weights=weights)
+    view = Views(samples, WHOLE, multiple_of_8)[0]
+    assert SQUARE not in network.eval()(torch.from_numpy(view["frame"])[None]).argmax(1)

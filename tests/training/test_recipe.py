@@ -1,0 +1,69 @@
+"""Recipes: the bundled ones are whole, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from fcn_edge import models
+from fcn_edge.errors import DataError
+from fcn_edge.training.recipe import Recipe, find_recipe, read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_bundled_recipe_is_read_and_fits_its_variants(path):
+    recipe = read_recipe(path)
+    for variant in (recipe.variant, *recipe.serves):
+        assert variant in models.VARIANTS
+        assert recipe.padding in models.VARIANTS[variant].padding
+
+
+NAMED_ONLY = {"fcn16s-lite", "fcn32s-lite"}  # trained for the comparison alone: --recipe recipes/edge.toml
+
+
+@pytest.mark.parametrize("variant", sorted(models.VARIANTS.keys() - NAMED_ONLY - {"tiny", "tiny-plain"}))
+def test_a_variant_has_a_bundled_recipe(variant):
+    recipe = read_recipe(find_recipe(variant))
+    assert variant in (recipe.variant, *recipe.serves)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_figures_of_a_bundled_recipe_have_their_reasons_beside_them(path):
+    figures = path.read_text().partition("[card]")[0]
+    assert figures.startswith("#")
+    assert figures.count("#") >= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('variant = "tiny"\nbatch = 1\nrate = 1\nsteps = "many"', "steps"),
+        ('variant = "tiny"\nbatch = 1\nrate = 1\nsteps = 4\nmomentun = 0.9', "momentun"),
+        ('variant = "tiny"\nbatch = 1\nrate = 1', "either `steps` or `epochs`"),
+        ('variant = "tiny"\nbatch = 1\nrate = 1\nsteps = 4\nepochs = 2', "either `steps` or `epochs`"),
+        ('variant = "tiny"\nbatch = 4\nrate = 1\nsteps = 4\ncrop = 8\naccumulate = 3', "3 equal parts"),
+        ('variant = "tiny"\nbatch = 4\nrate = 1\nsteps = 4\nsoft_weight = 1\nloss_stride = 3', "loss_stride = 3"),
+        ("steps = ", "not a training recipe"),
+    ],
+)
+def test_a_wrong_figure_is_named(tmp_path, text, told):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_a_missing_recipe_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_epochs_become_steps_by_the_number_of_pictures():
+    recipe = Recipe("tiny", batch=20, rate=1, epochs=3)
+    assert recipe.last_step(1464) == 220  # 3 * 1464 / 20 = 219.6
+    assert [step for step in range(1, 221) if recipe.validates_at(step, 1464)] == [74, 147, 220]
+
+
+def test_fewer_steps_freeze_the_trunk_for_the_same_share():
+    recipe = Recipe("tiny", batch=16, rate=1, steps=1000, frozen_trunk_steps=200)
+    assert recipe.in_steps(10, 1000).frozen_trunk_steps == 2
