@@ -14,15 +14,13 @@ from typing import Any, Literal
 from fcn_edge import models
 from fcn_edge.errors import DownloadError, ModelError, SpecError, unknown
 from fcn_edge.models.checkpoint import adopt, describe, load, sha256, untrained
-from fcn_edge.models.network import Network, Normalisation
+from fcn_edge.models.network import CAFFE, Network, Normalisation
 from fcn_edge.models.published import WEIGHTS, Published, of_variant
-from fcn_edge.models.vgg import CAFFE_MEAN
 from fcn_edge.runtime.files import PICKLES, bundled, newest_checkpoint, read_spec
 from fcn_edge.spec import VOC_CLASSES, ModelSpec, Padding
 
 Origin = Literal["file", "project", "bundled", "published", "untrained"]
 Fetch = Callable[[str], Path]  # a published name to the file in the cache
-CAFFE = Normalisation(CAFFE_MEAN, (1.0, 1.0, 1.0), "BGR")
 
 DEFAULT = "fcn8s-lite"
 
@@ -90,8 +88,9 @@ def _open(path: Path, variant: str | None, padding: Padding | None) -> tuple[Net
     except SpecError:
         spec = None
     if spec is not None:
-        network, spec = load(path, variant)
-        return (network, spec) if padding in (None, spec.padding) else _in_form(network, spec, padding)
+        network, form = load(path, variant, padding=padding)
+        # figures that were measured on one form are not the other's
+        return network, form if form.padding == spec.padding else replace(form, quality={})
     if variant is None:
         raise SpecError(f"{path}: weights without a spec. Name the variant that they are of: --variant NAME.")
     return _bare(path, variant, padding, {})
@@ -108,16 +107,6 @@ def _bare(path: Path, variant: str, padding: Padding | None, about: dict[str, An
             f"Start from it: fcn-edge train --variant {variant} --weights {path}"
         )
     return network.eval(), describe(network, variant, weights=path.name, sha256=sha256(path), **about)
-
-
-def _in_form(network: Network, spec: ModelSpec, padding: Padding) -> tuple[Network, ModelSpec]:
-    """The same weights in the variant's other form; figures that were measured on the first are left out."""
-    other = models.build(spec.variant, len(spec.classes), padding)
-    other.load_state_dict(network.state_dict())
-    form = describe(other, spec.variant, classes=spec.classes)
-    return other.eval(), replace(
-        spec, padding=padding, size=form.size, stride=form.stride, sides=form.sides, output=form.output, quality={}
-    )
 
 
 def _published(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 
 import onnxruntime
 import pytest
+import torch
+from loopback import serving, whole
 
 from fcn_edge.cli.export import EPILOG
 from fcn_edge.models.checkpoint import save_checkpoint, untrained
@@ -33,8 +37,11 @@ def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
     ("arguments", "status", "said"),
     [
         (["--weights", "gone.safetensors"], 1, "no such weights file"),
-        (["--variant", "fcn9s"], 2, "Known: fcn8s-lite"),
+        (["--variant", "fcn9s"], 2, "Known: fcn"),
         (["--output", "boxes"], 2, "labels, scores"),
+        (["--padding", "big"], 2, "paper, same"),
+        (["--variant", "fcn-alexnet-owt"], 1, "--weights alexnet --data ...; or --weights untrained"),
+        (["--project", "nowhere"], 2, "--project nowhere is no folder"),
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments, status, said, tmp_path):
@@ -46,9 +53,64 @@ def test_a_wrong_argument_is_one_line(arguments, status, said, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_measured_figures_travel_in_the_file(tmp_path):
-    (tmp_path / "figures.json").write_text('{"val": {"mean_iou": 0.5}}')
+def test_the_bundled_weights_are_exported_into_the_project_with_the_figures_that_were_named(tmp_path):
+    for name in ("export", "engines", "calib", "below"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "below/figures.json").write_text('{"val": {"mean_iou": 0.5}}')
     command = [sys.executable, "-m", "fcn_edge", "export", "--quality", "figures.json", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path / "below", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["spec"]["quality"] == {"val": {"mean_iou": 0.5}}
+    document = json.loads(done.stdout)
+    assert document["weights"]["origin"] == "bundled"
+    assert document["spec"]["trained"] is True
+    assert document["spec"]["quality"] == {"val": {"mean_iou": 0.5}}
+    assert document["path"] == str(tmp_path / "export/fcn8s-lite.onnx")
+    assert (tmp_path / "export/fcn8s-lite.onnx").is_file()
+
+
+AS_PUBLISHED = """
+import sys
+from fcn_edge.cli.main import main
+from fcn_edge.download import Remote
+from fcn_edge.models.published import WEIGHTS, Published
+url, digest = sys.argv.pop(1), sys.argv.pop(1)
+WEIGHTS["mine"] = Published(Remote(url, "net.pth", digest, 9.0), ("fcn32s-lite",), False, "CC0", "VOC", url)
+main()
+"""
+
+
+def test_published_weights_are_announced_fetched_checked_and_exported(tmp_path):
+    torch.save(untrained("fcn32s-lite", 3)[0].state_dict(), tmp_path / "net.pth")
+    body = (tmp_path / "net.pth").read_bytes()
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with serving(net=whole(body)) as server:
+
+        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            digest = f"sha256:{hashlib.sha256(body).hexdigest()[:8]}"
+            command = [sys.executable, "-c", AS_PUBLISHED, server.url("/net"), digest, *arguments]
+            return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+        done = run("export", "--variant", "fcn32s-lite", "--json")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith("Downloading net.pth from 127.0.0.1")
+        document = json.loads(done.stdout)
+        assert document["weights"]["origin"] == "published"
+        assert document["spec"]["provenance"]["license"] == "CC0"
+        listed = json.loads(run("models", "--json").stdout)["published"]["mine"]
+        assert listed["cached"] is True
+        fetched = run("models", "--download", "mine")
+        assert fetched.stdout == f"{document['weights']['path']}\n"
+        assert len(server.asked) == 1
+
+
+def test_without_a_network_the_choices_are_one_line(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1"}
+    command = [sys.executable, "-m", "fcn_edge", "export", "--variant", "fcn-resnet50"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    announced, error = done.stderr.splitlines()
+    assert announced.startswith("Downloading fcn_resnet50_coco-1167a1af.pth from download.pytorch.org: about 142 MB.")
+    assert "Licence: not stated" in announced
+    assert error.startswith("fcn-edge: https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth cannot be")
+    assert all(choice in error for choice in ("--weights FILE", "fcn-edge train", "--weights untrained"))
+    assert not list(tmp_path.rglob("*.pth"))

@@ -39,6 +39,25 @@ def test_listing_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_each_variant_says_which_weights_there_are_for_it() -> None:
+    command = [sys.executable, "-c", ENTRY, "models", "--json"]
+    document = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    weights = {name: variant["weights"] for name, variant in document["variants"].items()}
+    assert weights["fcn8s-lite"]["bundled"] is True
+    assert weights["fcn8s"]["published"] == ["fcn8s"]
+    assert weights["fcn8s"]["trunks"] == ["vgg16-caffe", "vgg16"]
+    assert weights["fcn-alexnet-owt"] == {"project": None, "bundled": False, "published": [], "trunks": ["alexnet"]}
+    assert all(entry["license"] for entry in document["published"].values())
+
+
+def test_a_name_that_nobody_published_is_one_line() -> None:
+    command = [sys.executable, "-c", ENTRY, "models", "--download", "vgg99"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fcn-edge: there is no published weights file 'vgg99'. Known: alexnet,")
+    assert done.stderr.count("\n") == 1
+
+
 SPEC = ModelSpec(
     name="m",
     classes=("background", "cat", "dog", "boat"),
@@ -50,12 +69,12 @@ SPEC = ModelSpec(
 
 
 def listed(spec: ModelSpec) -> str:
-    return text({"variants": {}, "bundled": {"m": {"files": {"m.onnx": 9_200_000}, "spec": spec}}})
+    return text({"variants": {}, "published": {}, "bundled": {"m": {"files": {"m.onnx": 9_200_000}, "spec": spec}}})
 
 
 def test_a_reader_learns_what_was_not_trained_and_what_the_model_has_seen() -> None:
     lines = [line.strip() for line in listed(SPEC).splitlines()]
-    assert "m              4 classes, fp32, longer side 512, fit; m.onnx 9.2 MB" in lines
+    assert "m                4 classes, fp32, longer side 512, fit; m.onnx 9.2 MB" in lines
     assert "classes: background, cat, boat" in lines
     assert "never trained on: dog" in lines
     assert "few training pictures: boat" in lines
@@ -70,4 +89,4 @@ def test_untrained_weights_are_never_listed_without_saying_so() -> None:
 
 
 def test_a_checkout_without_weights_says_so() -> None:
-    assert "none in this checkout" in text({"variants": {}, "bundled": {}})
+    assert "none in this checkout" in text({"variants": {}, "published": {}, "bundled": {}})
