@@ -12,6 +12,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fcn_edge import __version__, models
 from fcn_edge.errors import ModelError, SpecError
@@ -110,10 +112,13 @@ def _read_pth(path: Path) -> StateDict:
     return state
 
 
-def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) -> tuple[Network, ModelSpec]:
+def load(
+    path: Path, variant: str | None = None, spec: ModelSpec | None = None, padding: Padding | None = None
+) -> tuple[Network, ModelSpec]:
     """The network and spec of a checkpoint that `save_checkpoint` wrote, or of bare weights that `spec` describes.
 
     variant: what the caller takes the file for; ModelError where it is another.
+    padding: the form to build; the checkpoint's own where None. The weights of one form are those of the other.
     """
     state, text = read_state(path)
     if text is None and spec is None:
@@ -126,7 +131,9 @@ def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) 
     assert spec is not None
     if variant and variant != spec.variant:
         raise ModelError(f"{path} is a checkpoint of {spec.variant}, not of {variant}. Pass --variant {spec.variant}.")
-    network = models.build(spec.variant, len(spec.classes), spec.padding)
+    network = models.build(spec.variant, len(spec.classes), padding or spec.padding)
+    if network.padding != spec.padding:
+        spec = replace(spec, padding=network.padding, output=replace(spec.output, grid=network.geometry.grid))
     own = network.state_dict()
     wrong = [name for name in {**own, **state} if name not in own or name not in state]
     wrong += [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -142,14 +149,36 @@ def load(path: Path, variant: str | None = None, spec: ModelSpec | None = None) 
 def untrained(variant: str, seed: int = 0, padding: Padding = "same") -> tuple[Network, ModelSpec]:
     """The variant with seeded noise for weights, for VOC's classes; its spec says so.
 
-    Score layers, which training finds at zero, hold noise too: equal scores would flatter a parity and a decoder.
+    Scores differ from place to place and class to class, score layers that training finds at zero included: one
+    class everywhere would flatter a comparison of labels and the decoder's speed.
     """
     torch.manual_seed(seed)
     network = models.build(variant, len(VOC_CLASSES), padding).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.any():
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
-    return network, describe(network, variant, trained=False)
+    spec = describe(network, variant, trained=False)
+    scores = [
+        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == len(VOC_CLASSES)
+    ]
+    for layer in scores:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    hooks = [layer.register_forward_hook(_center) for layer in scores]
+    picture = F.interpolate(torch.rand(1, 3, 12, 12) * 255, (spec.side(160), spec.side(160)), mode="bilinear")
+    with torch.no_grad():
+        network(picture.permute(0, 2, 3, 1).to(torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    return network, spec
+
+
+def _center(layer: nn.Module, _: tuple[Tensor], scores: Tensor) -> Tensor:
+    """A forward hook: from now on the layer gives each class a mean of zero, and all of them a deviation of one."""
+    assert isinstance(layer, nn.Conv2d)
+    mean = scores.mean((0, 2, 3))
+    scores = scores - mean[:, None, None]
+    deviation = scores.std()
+    if layer.bias is not None and deviation > 0:
+        layer.weight /= deviation
+        layer.bias.copy_((layer.bias - mean) / deviation)
+    return scores / deviation
 
 
 def describe(

@@ -40,6 +40,8 @@ class Normalisation:
 
 
 IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # torchvision's, 0.485 * 255 and so on
+# The mean colour of ILSVRC's pictures, as Caffe's networks take it off.
+CAFFE = Normalisation((122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0), "BGR")
 
 
 class Network(nn.Module, ABC):
@@ -149,7 +151,7 @@ class Network(nn.Module, ABC):
         if (given.color == "BGR") != self.reversed_planes:
             weight = weight.flip(1)
         order = -1 if self.reversed_planes else 1
-        ours, theirs = (torch.tensor([n.mean, n.std], dtype=torch.float64)[:, ::order] for n in (own, given))
+        ours, theirs = (torch.tensor([n.mean[::order], n.std[::order]], dtype=torch.float64) for n in (own, given))
         shift = (ours[0] - theirs[0]) / theirs[1]
         moved = (weight.double() * shift.view(1, 3, 1, 1)).sum((1, 2, 3))
         state[f"{name}.weight"] = (weight * (ours[1] / theirs[1]).view(1, 3, 1, 1)).to(weight.dtype)

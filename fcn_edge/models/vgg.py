@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fcn_edge.models.convert import as_convolution
-from fcn_edge.models.network import IMAGENET, Geometry, Network, Normalisation
+from fcn_edge.models.network import CAFFE, IMAGENET, Geometry, Network, Normalisation
 from fcn_edge.models.upsampling import fixed, keeps_size, learned
 from fcn_edge.spec import Deconv, Padding
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions: Simonyan 2015, table 1, column D
 FULLY_CONNECTED = 4096
-CAFFE_MEAN = (122.67891434, 116.66876762, 104.00698793)  # of ILSVRC's pictures, R, G, B: the released networks'
 BORDER = 100
 
 
@@ -73,7 +72,7 @@ class FCNVGG16(Network):
     def __init__(
         self, classes: int, padding: Padding, ending: Ending, skips: tuple[Skip, ...] = (), scaled: bool = False
     ) -> None:
-        super().__init__(mean=CAFFE_MEAN, std=(1.0, 1.0, 1.0), color="BGR")
+        super().__init__(CAFFE.mean, CAFFE.std, CAFFE.color)
         self.padding = padding
         same = padding == "same"
         grid = Deconv(ending.factor, keeps_size(ending.factor) if same else ending.crop)
@@ -103,9 +102,10 @@ class FCNVGG16(Network):
         for key, value in state.items():
             layer, _, kind = key.rpartition(".")
             if layer in names:
-                is_connected = kind == "weight" and value.ndim == 2
-                channels = STAGES[-1][0] if names[layer] == "fc6" else FULLY_CONNECTED
-                renamed[f"{names[layer]}.{kind}"] = as_convolution(value, channels) if is_connected else value
+                here = names[layer]
+                if value.ndim == 2:
+                    value = as_convolution(value, (self.fc6 if here == "fc6" else self.fc7).in_channels)
+                renamed[f"{here}.{kind}"] = value
         return renamed
 
     def expects(self, state: dict[str, Tensor]) -> Normalisation:
