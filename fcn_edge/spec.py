@@ -8,9 +8,10 @@ sidecar. A foreign file is described by a small TOML file (`--spec`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -60,6 +61,7 @@ class Output:
     kind: Literal["scores", "labels"] = "scores"
     stride: int = 1
     grid: Grid = "half_pixel"
+    name: str | None = None  # of the output, where the file has several; null: the first
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ class ModelSpec:
         return msgspec.json.encode(self).decode()
 
 
+PARTS = {"input": Input, "output": Output, "grid": Deconv}
+
+
 def from_json(text: str | bytes, where: str) -> ModelSpec:
     """The spec in `text`; `where` names the file in errors."""
     try:
@@ -132,9 +137,23 @@ def from_toml(path: Path) -> ModelSpec:
     if not path.is_file():
         raise SpecError(f"{path}: no such spec file. Its fields are in docs/spec.md.")
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=ModelSpec)
+        text = path.read_bytes()
+        strange = sorted(_unknown(msgspec.toml.decode(text), ModelSpec))
+        if strange:
+            raise SpecError(f"{path}: a spec has no field {strange[0]!r}. Fields: docs/spec.md.")
+        return msgspec.toml.decode(text, type=ModelSpec)
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise SpecError(f"{path}: not a model spec: {error}. Fields: docs/spec.md.") from error
+
+
+def _unknown(document: dict[str, Any], kind: type, where: str = "") -> Iterator[str]:
+    """Names in a document, written by hand, that are no fields: they would be passed over without a word."""
+    known = {entry.name for entry in fields(kind)}
+    for name, value in document.items():
+        if name not in known:
+            yield where + name
+        elif isinstance(value, dict) and name in PARTS:
+            yield from _unknown(cast("dict[str, Any]", value), PARTS[name], f"{where}{name}.")
 
 
 def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:

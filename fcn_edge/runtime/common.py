@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fcn_edge.errors import BackendError, ModelError
-from fcn_edge.spec import ModelSpec
+from fcn_edge.spec import VOID, ModelSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -46,20 +46,53 @@ def settle_precision(backend: str, path: Path, spec: ModelSpec, asked: str | Non
     return asked
 
 
+def check_input(path: Path, spec: ModelSpec, names: Sequence[str], dtype: str) -> None:
+    """Raises ModelError unless the file has one input, of the type that the spec says; `dtype` as NumPy names it."""
+    if len(names) != 1:
+        raise ModelError(f"{path} has {len(names)} inputs ({', '.join(names)}); one is possible, a batch of pictures.")
+    if dtype != spec.input.dtype:
+        mend = "Mend input.dtype in its spec." if dtype in ("uint8", "float32") else "Only those two are possible."
+        raise ModelError(f"{path} takes {dtype}, its spec says {spec.input.dtype}. {mend}")
+
+
+def which_output(path: Path, spec: ModelSpec, names: Sequence[str]) -> int:
+    """The index of the output that the spec means. Raises ModelError where the file has none of that name."""
+    if spec.output.name is None:
+        return 0
+    if spec.output.name not in names:
+        raise ModelError(
+            f"{path} has no output {spec.output.name!r}. Name one of its own in output.name: {', '.join(names)}."
+        )
+    return list(names).index(spec.output.name)
+
+
 def check_output(path: Path, spec: ModelSpec, output: Array) -> Array:
     """`output` as float32 scores (N, C, h, w) or uint8 labels (N, H, W); ModelError where it is neither.
 
-    Some exporters leave an axis of one in their labels, and most give them as 64-bit integers.
+    Exporters differ: some leave an axis of one in their labels or none for the batch, most give labels as
+    64-bit integers, and some have the classes last.
     """
+    classes = len(spec.classes)
     if spec.output.kind == "labels":
-        if output.ndim == 4 and output.shape[1] == 1:
-            output = output[:, 0]
-        if output.ndim == 3:
-            return output.astype(np.uint8, copy=False)
-    elif output.ndim == 4 and output.shape[1] == len(spec.classes):
-        return output.astype(np.float32, copy=False)
-    wanted = "labels (N, H, W)" if spec.output.kind == "labels" else f"scores (N, {len(spec.classes)}, h, w)"
+        labels = output[:, 0] if output.ndim == 4 and output.shape[1] == 1 else output
+        labels = labels[None] if labels.ndim == 2 else labels
+        if labels.ndim == 3:
+            return _labels(path, labels, classes)
+    else:
+        scores = output[None] if output.ndim == 3 else output
+        if scores.ndim == 4 and scores.shape[1] != classes and scores.shape[3] == classes:
+            scores = np.ascontiguousarray(np.moveaxis(scores, 3, 1))
+        if scores.ndim == 4 and scores.shape[1] == classes:
+            return scores.astype(np.float32, copy=False)
+    wanted = "labels (N, H, W)" if spec.output.kind == "labels" else f"scores (N, {classes}, h, w)"
     raise ModelError(f"{path} gives an output of shape {output.shape}, its spec promises {wanted}.")
+
+
+def _labels(path: Path, labels: Array, classes: int) -> Array:
+    highest = int(labels.max(initial=0))
+    if highest >= classes and highest != VOID:
+        raise ModelError(f"{path} gives the label {highest}, its spec names {classes} classes. Name them all.")
+    return labels.astype(np.uint8, copy=False)
 
 
 def wrong_shape(path: Path, taken: Sequence[object], given: Sequence[int]) -> BackendError:

@@ -47,23 +47,17 @@ def find(model: str | Path) -> Path:
 
 
 def newest_checkpoint(project: Path, variant: str) -> Path | None:
-    """The checkpoint of the variant that was last written below the project's `runs`; None where there is none.
-
-    Of a run that left several, the one named after the variant, which is its best.
-    """
+    """The checkpoint of the variant that was last written below the project's `runs`; None where there is none."""
     found: list[Path] = []
     for path in project.glob("runs/*/*.safetensors"):
         try:
             if read_spec(path).variant == variant:
                 found.append(path)
         except SpecError:
-            continue  # a run's state, or features that it keeps
+            continue  # no network: features that a run keeps
         except ModelError as error:
             log.warning("passed over: %s", error)
-    if not found:
-        return None
-    last = max(found, key=lambda path: path.stat().st_mtime)
-    return max(found, key=lambda path: (path.parent == last.parent, path.stem == variant, path.stat().st_mtime))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from fcn_edge.errors import BackendError, ModelError
-from fcn_edge.runtime.common import Array, Worker, check_output, first_line, library, settle_precision, wrong_shape
+from fcn_edge.runtime.common import (
+    Array,
+    Worker,
+    check_input,
+    check_output,
+    first_line,
+    library,
+    settle_precision,
+    which_output,
+    wrong_shape,
+)
 from fcn_edge.runtime.host import cpu_device, physical_cores
 from fcn_edge.spec import ModelSpec
 
@@ -43,10 +53,10 @@ class LiteRt:
             raise ModelError(f"{path}: LiteRT cannot load it: {first_line(error)}") from error
         self._path, self._spec = path, spec
         self._input: dict[str, Any] = self._interpreter.get_input_details()[0]
-        self._output: int = self._interpreter.get_output_details()[0]["index"]
-        if self._input["dtype"] != np.dtype(spec.input.dtype):
-            taken: str = self._input["dtype"].__name__
-            raise ModelError(f"{path} takes {taken}, its spec says {spec.input.dtype}. Mend input.dtype in the spec.")
+        outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
+        self._output: int = outputs[which_output(path, spec, [each["name"] for each in outputs])]["index"]
+        names = [each["name"] for each in self._interpreter.get_input_details()]
+        check_input(path, spec, names, self._input["dtype"].__name__)
         self._worker = Worker(self._run)
 
     @property

@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import BackendError, ModelError
-from fcn_edge.runtime.common import Array, Worker, check_output, first_line, library, settle_precision, wrong_shape
+from fcn_edge.runtime.common import (
+    Array,
+    Worker,
+    check_input,
+    check_output,
+    first_line,
+    library,
+    settle_precision,
+    which_output,
+    wrong_shape,
+)
 from fcn_edge.runtime.host import cpu_device, physical_cores
 from fcn_edge.spec import ModelSpec
 
+TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 FATAL = 4  # log level: errors come as exceptions, and once is enough
 
 
@@ -42,7 +53,12 @@ class OnnxRuntime:
         except Exception as error:  # its exceptions share no base but this
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
         self._path, self._spec = path, spec
-        self._input: Any = self._session.get_inputs()[0]
+        inputs: list[Any] = self._session.get_inputs()
+        kind = str(inputs[0].type) if inputs else ""
+        check_input(path, spec, [each.name for each in inputs], TYPES.get(kind, kind))
+        outputs = [each.name for each in self._session.get_outputs()]
+        self._input: Any = inputs[0]
+        self._output: str = outputs[which_output(path, spec, outputs)]
         self._worker = Worker(self._run)
 
     @property
@@ -68,7 +84,7 @@ class OnnxRuntime:
         if len(taken) != frames.ndim or any(side != given for side, given in fixed):
             raise wrong_shape(self._path, taken, frames.shape)
         try:
-            outputs = self._session.run(None, {self._input.name: frames})
+            outputs = self._session.run([self._output], {self._input.name: frames})
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed on {self._path}: {first_line(error)}") from error
         return check_output(self._path, self._spec, outputs[0])

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import BackendError, ModelError
-from fcn_edge.runtime.common import Array, check_output, first_line, library, settle_precision, wrong_shape
+from fcn_edge.runtime.common import (
+    Array,
+    check_input,
+    check_output,
+    first_line,
+    library,
+    settle_precision,
+    which_output,
+    wrong_shape,
+)
 from fcn_edge.runtime.host import cpu_device, physical_cores
 from fcn_edge.spec import ModelSpec
 
@@ -50,6 +59,10 @@ class OpenVino:
         self.device = cpu_device(self._threads)
         self._path, self._spec = path, spec
         self._model: Any = self._read(path)
+        inputs: list[Any] = self._model.inputs
+        dtype = str(inputs[0].get_element_type().to_dtype()) if inputs else ""
+        check_input(path, spec, [_name(each) for each in inputs], dtype)
+        self._output = which_output(path, spec, [_name(each, spec.output.name) for each in self._model.outputs])
         self._compiled: OrderedDict[tuple[int, ...], _Network] = OrderedDict()
         self._pending: deque[_Flight] = deque()
         self.seconds = 0.0
@@ -99,7 +112,7 @@ class OpenVino:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on {self._path}: {first_line(error)}") from error
         self.seconds = flight.network.busy(flight.started, flight.request.latency / 1000)
-        output = flight.request.get_output_tensor(0).data.copy()  # the request's own memory is written again
+        output = flight.request.get_output_tensor(self._output).data.copy()  # the request's own memory is written again
         flight.network.idle.append(flight.request)
         return check_output(self._path, self._spec, output)
 
@@ -118,6 +131,12 @@ class OpenVino:
             return self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot compile {self._path}: {first_line(error)}") from error
+
+
+def _name(port: Any, meant: str | None = None) -> str:
+    """What the file calls an input or output: `meant`, if that is one of the names that OpenVINO has for it."""
+    names: set[str] = port.get_names()
+    return meant if meant in names else min(names, default="unnamed")
 
 
 class _Network:

@@ -63,13 +63,6 @@ def test_the_projects_newest_checkpoint_of_that_variant_comes_first(tmp_path: Pa
     assert same(resolved, new)
 
 
-def test_of_one_run_the_checkpoint_named_after_the_variant_is_taken(tmp_path: Path) -> None:
-    best = checkpoint(tmp_path / f"runs/{VARIANT}/{VARIANT}.safetensors", 1)
-    os.utime(best, (1, 1))
-    checkpoint(tmp_path / f"runs/{VARIANT}/last.safetensors", 2)
-    assert resolve(None, VARIANT, None, tmp_path, never).path == best
-
-
 def test_the_bundled_weights_come_next(tmp_path: Path) -> None:
     for variant in ("fcn8s-lite", None):
         resolved = resolve(None, variant, None, tmp_path, never)
