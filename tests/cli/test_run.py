@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tiny import write_onnx
 
 FCN_EDGE = [sys.executable, "-m", "fcn_edge.cli.main"]
 NO_DISPLAY = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -91,6 +92,48 @@ def test_a_sources_broken_part_is_named_counted_and_costs_only_itself(run, cat, 
     assert "b.jpg: is not a picture" in shown.stderr
     assert "1 skipped" in shown.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "c.jpg"]
+
+
+THEIRS = """
+name = "theirs"
+classes = ["dark", "blue", "green", "red"]
+size = 64
+stride = 8
+"""
+
+
+def test_a_file_from_elsewhere_runs_by_its_description(run, cat, tmp_path):
+    write_onnx(tmp_path / "theirs.onnx", None)
+    (tmp_path / "theirs.toml").write_text(THEIRS)
+    model = ("--model", "theirs.onnx", "--spec", "theirs.toml")
+    shown = run(*model, "--source", cat, "--labels", "masks", "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert (document["model"], document["trained"]) == ("theirs", True)
+    assert "UNTRAINED" not in shown.stderr
+    without = run(*model[:2], "--source", cat, "--labels", "masks", "--force")
+    assert (without.returncode, without.stderr.count("\n")) == (1, 1)
+    assert "--spec FILE" in without.stderr
+
+
+def test_untrained_weights_are_told_of_in_every_output(run, cat, tmp_path):
+    write_onnx(tmp_path / "theirs.onnx", None)
+    model = ("--model", "theirs.onnx", "--spec", "theirs.toml", "--source", cat, "--force", "--no-legend")
+    pictures = {}
+    for trained in ("true", "false"):
+        (tmp_path / "theirs.toml").write_text(f"trained = {trained}\n{THEIRS}")
+        shown = run(*model, "--out", f"{trained}.png", "--stats", "s.jsonl", "--json")
+        assert shown.returncode == 0, shown.stderr
+        pictures[trained] = pixels(tmp_path / f"{trained}.png")
+    assert json.loads(shown.stdout)["trained"] is False
+    assert "UNTRAINED weights: the labels mean nothing" in shown.stderr
+    header, _, summary = map(json.loads, (tmp_path / "s.jsonl").read_text().splitlines())
+    assert header["trained"] is summary["summary"]["trained"] is False
+    assert b"UNTRAINED" in (tmp_path / "false.png").read_bytes()
+    assert b"UNTRAINED" not in (tmp_path / "true.png").read_bytes()
+    changed = np.argwhere((pictures["true"] != pictures["false"]).any(axis=2))
+    assert len(changed)
+    assert changed[:, 0].max() < 30, "words in the top corner, and nothing else"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
