@@ -9,13 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import rtx
 import torch
+from forms import FORMS, IDS, SMALL_SIZES, narrow
+from onnx import numpy_helper
 
-from fcn_edge import models
 from fcn_edge.data import read_image
+from fcn_edge.decode import decode
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.models.checkpoint import load, untrained
-from fcn_edge.models.lite import FCN8sLite
+from fcn_edge.models.lite import FCNLite
 from fcn_edge.onnx_export import PARITY_SIZES, export
 from fcn_edge.resources import PACKAGE, demo_photos
 from fcn_edge.spec import METADATA_KEY, Output, from_json
@@ -28,19 +31,19 @@ def photos() -> list[np.ndarray]:
     return [read_image(path) for path in demo_photos()]
 
 
-@pytest.fixture(scope="module", params=models.VARIANTS)
+@pytest.fixture(scope="module", params=FORMS, ids=IDS)
 def exported(request, tmp_path_factory, photos):
-    network, spec = untrained(request.param)
-    return export(network, spec, tmp_path_factory.mktemp("export") / "model.onnx", photos)
+    """A form's file, from a narrow network where its full width says nothing more."""
+    variant, padding = request.param
+    with narrow():
+        network, spec = untrained(variant, padding=padding)
+    return export(network, spec, tmp_path_factory.mktemp("export") / "model.onnx", photos, SMALL_SIZES)
 
 
-class TestEveryVariant:
+class TestEveryForm:
     def test_labels_agree_with_pytorch_at_every_size(self, exported):
-        assert len(exported.parity) == len(PARITY_SIZES)
+        assert len(exported.parity) == len(SMALL_SIZES)
         assert min(parity.label_agreement for parity in exported.parity) >= 0.999
-
-    def test_one_of_the_sizes_is_as_small_as_the_stride(self, exported):
-        assert min(min(parity.size) for parity in exported.parity) in (exported.spec.stride, exported.spec.stride + 1)
 
     def test_the_file_says_what_it_is(self, exported):
         metadata = onnxruntime.InferenceSession(str(exported.path)).get_modelmeta().custom_metadata_map
@@ -57,46 +60,74 @@ class TestEveryVariant:
             frame = np.zeros((count, spec.side(height), spec.side(width), 3), np.uint8)
             assert np.asarray(session.run(None, {"frame": frame})[0]).shape[:2] == (count, 21)
 
-    def test_tensorrt_rtx_parses_and_builds_it(self, exported):
-        trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
-        logger = trt.Logger(trt.Logger.ERROR)
-        builder = trt.Builder(logger)
-        network = builder.create_network(0)
-        parser = trt.OnnxParser(network, logger)
-        parsed = parser.parse(exported.path.read_bytes())
-        assert parsed, [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        config = builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-        profile = builder.create_optimization_profile()
-        spec = exported.spec
-        sizes = [(1, spec.side(64), spec.side(64), 3), (1, spec.side(288), spec.side(512), 3), (4, 513, 961, 3)]
-        profile.set_shape("frame", *sizes)
-        config.add_optimization_profile(profile)
-        engine = builder.build_serialized_network(network, config)
-        assert engine is not None
-        assert engine.nbytes > 1e6
+    def test_no_bilinear_transposed_convolution_is_left(self, exported):
+        kernels = {tensor.name: tensor for tensor in onnx.load(exported.path).graph.initializer}
+        for node in onnx.load(exported.path).graph.node:
+            if node.op_type == "ConvTranspose":
+                assert np.count_nonzero(numpy_helper.to_array(kernels[node.input[1]]) == 0) == 0
+
+    def test_tensorrt_rtx_parses_and_builds_it_for_odd_and_even_sizes(self, exported):
+        side = exported.spec.side
+        smallest, usual, largest = (
+            (1, side(33), side(33), 3),
+            (1, side(399), side(600), 3),
+            (2, side(947), side(960), 3),
+        )
+        assert rtx.build(exported.path, smallest, usual, largest) > 1e5
 
 
-class TestLabels:
-    def test_labels_leave_the_graph_at_the_frames_size(self, tmp_path, photos):
-        network, spec = untrained("fcn8s-lite")
-        spec = replace(spec, output=Output("labels", 1, "align_corners"))
-        path = export(network, spec, tmp_path / "labels.onnx", photos).path
-        frame = np.zeros((2, 97, 65, 3), np.uint8)
-        labels = np.asarray(onnxruntime.InferenceSession(str(path)).run(None, {"frame": frame})[0])
-        assert labels.dtype == np.uint8
-        assert labels.shape == (2, 97, 65)
+def test_the_small_sizes_round_as_the_exports_own_do():
+    """A pool rounds by the remainder of what it reads, so equal remainders by 32 go through all five alike."""
+    remainders = [{(height % 32, width % 32) for height, width in sizes} for sizes in (SMALL_SIZES, PARITY_SIZES)]
+    assert remainders[0] == remainders[1]
 
 
-class FixedHeight(FCN8sLite):
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "padding"), FORMS, ids=IDS)
+def test_the_whole_network_agrees_at_every_size_and_builds(variant, padding, tmp_path, photos):
+    network, spec = untrained(variant, padding=padding)
+    exported = export(network, spec, tmp_path / "model.onnx", photos)
+    assert len(exported.parity) == len(PARITY_SIZES)
+    largest = (1, spec.side(947), spec.side(960), 3)
+    assert rtx.build(
+        exported.path, (1, spec.side(33), spec.side(33), 3), (1, spec.side(399), spec.side(600), 3), largest
+    )
+
+
+# one of each way to upsample: corners aligned or not, and transposed convolutions with either form's crop
+GRIDS = [("fcn8s-lite", "same"), ("fcn-resnet50", "same"), ("fcn8s", "same"), ("fcn8s", "paper"), ("fcn32s", "paper")]
+
+
+@pytest.mark.parametrize(("variant", "padding"), GRIDS)
+def test_labels_leave_the_graph_at_the_frames_size_as_the_decoder_makes_them(variant, padding, tmp_path, photos):
+    with narrow():
+        network, spec = untrained(variant, padding=padding)
+    inside = replace(spec, output=Output("labels", 1, spec.output.grid))
+    path = export(network, inside, tmp_path / "labels.onnx", photos, SMALL_SIZES[:2]).path
+    size = spec.side(75), spec.side(118)
+    frame = np.stack([photo[: size[0], : size[1]] for photo in photos])
+    labels = np.asarray(onnxruntime.InferenceSession(str(path)).run(None, {"frame": frame})[0])
+    assert labels.dtype == np.uint8
+    with torch.inference_mode():
+        expected = decode(network(torch.from_numpy(frame)).numpy(), size, spec.output.grid)
+    assert labels.shape == expected.shape
+    assert len(np.unique(labels)) > 2
+    assert (labels == expected).mean() > 0.999
+
+
+class Lite(FCNLite):
+    def __init__(self) -> None:
+        super().__init__(21, skips=(16, 8))
+
+
+class FixedHeight(Lite):
     """Takes a Python number from a shape, which the exporter writes down as a constant."""
 
     def scores(self, planes: torch.Tensor) -> torch.Tensor:
         return super().scores(planes).reshape(planes.shape[0], 21, int(planes.shape[2] - 1) // 8 + 1, -1)
 
 
-class DecidedWhileTracing(FCN8sLite):
+class DecidedWhileTracing(Lite):
     """Decides on the pixels: the exporter keeps the branch that its black example took."""
 
     def scores(self, planes: torch.Tensor) -> torch.Tensor:
@@ -111,14 +142,14 @@ class TestFailedChecks:
     @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
     def test_a_fixed_axis_is_named_and_no_file_is_left(self, tmp_path, photos):
         with pytest.raises(FcnEdgeError, match="have to be free"):
-            self.export(FixedHeight(21), tmp_path, photos)
+            self.export(FixedHeight(), tmp_path, photos)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
     def test_labels_that_differ_are_counted_and_no_file_is_left(self, tmp_path, photos):
         torch.manual_seed(0)
         with pytest.raises(FcnEdgeError, match="of the labels agree with PyTorch"):
-            self.export(DecidedWhileTracing(21), tmp_path, photos)
+            self.export(DecidedWhileTracing(), tmp_path, photos)
         assert not list(tmp_path.iterdir())
 
 
