@@ -99,3 +99,10 @@ def test_a_name_that_nobody_published_is_answered_with_those_that_are() -> None:
 def test_the_table_needs_no_torch() -> None:
     code = "import sys, fcn_edge.models.published; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_page_about_weights_has_each_name_with_its_size(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/weights.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
+    assert any(f"{WEIGHTS[name].remote.megabytes:.0f}" in row for row in rows)

@@ -179,3 +179,10 @@ def test_a_description_that_is_wrong_is_one_line(before: str, after: str, said: 
         from_toml(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_example_of_the_page_about_specs_is_a_description(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/spec.md").read_text()
+    (tmp_path / "page.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    spec = from_toml(tmp_path / "page.toml")
+    assert (spec.size, len(spec.classes), spec.input.layout, spec.resize) == (513, 21, "NCHW", "letterbox")
