@@ -146,8 +146,7 @@ def a_classifier_becomes_a_heat_map() -> Section:
         box = {"facecolor": "black", "alpha": 0.65, "edgecolor": "none", "pad": 5}
         text = "\n".join(answer).format(*answers)
         row[0].text(0.04, 0.06, text, transform=row[0].transAxes, color="white", fontsize=11, bbox=box)
-        probability_map(row[1], scores, photo)
-        row[1].set_title(f"{photo.class_name}, {facts[-1]}", fontsize=11)
+        probability_map(row[1], scores, photo, f"{photo.class_name}, {facts[-1]}")
         picture(row[2], heat_map(photo.frame, scores[0].numpy(), photo.index, "align_corners"), "the same, upsampled")
     return Section(facts, figure)
 
@@ -219,8 +218,7 @@ def draw_windows(photo: np.ndarray, many: Tensor, once: Tensor) -> Figure:
     ways = (places[1], many, "the classifier, 36 times"), (places[2], once, "as a convolution, once")
     for axes, values, title in ways:
         axes.imshow(values[0, output].numpy(), cmap="turbo", vmin=low, vmax=high)
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(title, fontsize=11)
+        head(axes, title)
     for index, color in ((0, "white"), (1, "#ffd400"), (5, "#00e5ff")):
         for axes, start, side in zip(places, (32 * index, index - 0.42, index - 0.42), (223, 0.84, 0.84), strict=True):
             axes.add_patch(Rectangle((start, start), side, side, fill=False, edgecolor=color, linewidth=2))
@@ -304,29 +302,22 @@ class Lattice(NamedTuple):
         return (other.start - self.start) / self.step
 
 
-def lattices(border: int, fc6_padding: int) -> dict[str, Lattice]:
-    """Of VGG16's third, fourth and fifth pool and of the coarsest scores; 3x3 with padding 1 moves nothing."""
-    lattice = Lattice().conv(3, border)
-    found = {}
-    for stage in range(1, len(STAGES) + 1):
-        lattice = lattice.pool()
-        found[f"pool{stage}"] = lattice
-    return found | {"score": lattice.conv(7, fc6_padding)}
+def lattices(border: int, fc6_padding: int) -> list[Lattice]:
+    """Of VGG16's five pools and its coarsest scores; convolutions of 3x3 with padding 1 move nothing."""
+    found = [Lattice().conv(3, border).pool()]
+    for _ in STAGES[1:]:
+        found.append(found[-1].pool())
+    return [*found, found[-1].conv(7, fc6_padding)]
 
 
 def crops(border: int) -> dict[str, float]:
     """What has to be cut off at top and left: of each last upsampling, and of the skips before they are added."""
-    at = lattices(border, fc6_padding=0)
-    at_16 = at["score"].deconv(2)
+    *_, pool3, pool4, _, at_32 = lattices(border, fc6_padding=0)
+    at_16 = at_32.deconv(2)
     at_8 = at_16.deconv(2)
-    pixel = Lattice()
-    return {
-        "32s": at["score"].deconv(32).crop_to(pixel),
-        "pool4": at["pool4"].crop_to(at_16),
-        "16s": at_16.deconv(16).crop_to(pixel),
-        "pool3": at["pool3"].crop_to(at_8),
-        "8s": at_8.deconv(8).crop_to(pixel),
-    }
+    maps = {"32s": at_32, "16s": at_16, "8s": at_8}
+    ends = {name: at.deconv(int(at.step)).crop_to(Lattice()) for name, at in maps.items()}
+    return ends | {"pool4": pool4.crop_to(at_16), "pool3": pool3.crop_to(at_8)}
 
 
 def scores_of(side: int, border: int) -> int:
@@ -341,8 +332,8 @@ def why_pad_by_100() -> Section:
         raise AssertionError(f"derived {found}, in the code {in_code}")
     smallest = next(side for side in range(1, 500) if scores_of(side, 1) > 0)
     enough = next(border for border in range(1, 200) if scores_of(1, border) > 0)
-    bare, padded = (lattices(border, 0)["score"].start for border in (1, BORDER))
-    same = lattices(1, 3)["score"]
+    bare, padded = (lattices(border, 0)[-1].start for border in (1, BORDER))
+    same = lattices(1, 3)[-1]
     cost = {}
     with torch.device("meta"):
         for padding in ("same", "paper"):
@@ -366,12 +357,10 @@ def why_pad_by_100() -> Section:
 def draw_borders() -> Figure:
     """A picture in the frame that either form computes on, and where its coarsest scores lie."""
     photo = cv2.resize(photos()[0].frame, VOC_PICTURE[::-1], interpolation=cv2.INTER_LINEAR)
-    figure, (places,) = sheet(1, 2, height=4.8, widths=(700, 502))
-    for axes, border, fc6_padding, title in (
-        (places[0], BORDER, 0, "padded by 100, fc6 without padding"),
-        (places[1], 1, 3, "no border, fc6 padded by 3"),
-    ):
-        lattice = lattices(border, fc6_padding)["score"]
+    figure, ((left, right),) = sheet(1, 2, height=4.8, widths=(700, 502))
+    forms = (left, BORDER, 0, "padded by 100, fc6 without padding"), (right, 1, 3, "no border, fc6 padded by 3")
+    for axes, border, fc6_padding, title in forms:
+        lattice = lattices(border, fc6_padding)[-1]
         counts = [scores_of(side, border) + 2 * fc6_padding for side in VOC_PICTURE]
         y, x = (lattice.start + lattice.step * np.arange(count) for count in counts)
         rows, columns = VOC_PICTURE
@@ -379,8 +368,7 @@ def draw_borders() -> Figure:
         dots(axes, x, y, color="#ffd400", markersize=4, markeredgecolor="black", markeredgewidth=0.5)
         axes.set_facecolor("0.85")
         axes.set(xlim=(-border - 0.5, columns + border - 0.5), ylim=(rows + border - 0.5, -border - 0.5))
-        axes.set(xticks=(), yticks=())
-        axes.set_title(title, fontsize=11)
+        head(axes, title)
     return figure
 
 
@@ -422,13 +410,10 @@ def draw_stages(photo: Photo) -> Figure:
     figure, rows = sheet(3, 3, height=9.4)
     for column, (name, scores, added) in zip(rows.T, stages(photo), strict=True):
         picture(column[0], drawn(photo, scores), f"{name}: labels")
-        probability_map(column[1], scores, photo)
-        column[1].set_title(f"probability of {photo.class_name}", fontsize=11)
-        margin = (added[0, photo.index] - added[0, 0]).numpy()
-        most = abs(margin).max()
-        column[2].imshow(margin, cmap="RdBu_r", vmin=-most, vmax=most, extent=extent(photo))
-        column[2].set(xticks=[], yticks=[])
-        column[2].set_title(f"added here, at most {most:.1f}", fontsize=11)
+        probability_map(column[1], scores, photo, f"probability of {photo.class_name}")
+        margin = added[0, photo.index] - added[0, 0]
+        most = float(margin.abs().max())
+        squares(column[2], margin, photo, f"added here, at most {most:.1f}", cmap="RdBu_r", vmin=-most, vmax=most)
     return figure
 
 
@@ -469,29 +454,26 @@ def draw_lattice(axes: Axes) -> None:
     styles = ({"color": "0.7", "markersize": 4}, {"color": "tab:blue", "markersize": 8}, {"color": "tab:orange"})
     for positions, style in zip((dense, strided, read), styles, strict=True):
         dots(axes, positions, positions, **style)
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.set_title("what a filter reads", fontsize=11)
+    axes.set_aspect("equal")
+    head(axes, "what a filter reads")
 
 
 # ---- drawing
 
 
-def sheet(
-    rows: int,
-    columns: int,
-    height: float,
-    widths: Sequence[float] | None = None,
-    heights: Sequence[float] | None = None,
-) -> tuple[Figure, Any]:
+def sheet(rows: int, columns: int, height: float, widths: Sequence[float] | None = None) -> tuple[Figure, Any]:
     figure = Figure(figsize=(9.5, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
-    return figure, axes
+    return figure, figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
+
+
+def head(axes: Axes, title: str) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
 
 
 def picture(axes: Axes, frame: np.ndarray, title: str) -> None:
     axes.imshow(frame[..., ::-1])
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(title, fontsize=11)
+    head(axes, title)
 
 
 def drawn(photo: Photo, scores: Tensor) -> np.ndarray:
@@ -506,16 +488,18 @@ def dots(axes: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
     axes.plot(columns.ravel(), rows.ravel(), "o", **style)
 
 
-def extent(photo: Photo) -> tuple[float, float, float, float]:
-    rows, columns = photo.truth.shape
-    return -0.5, columns - 0.5, rows - 0.5, -0.5
+def squares(axes: Axes, values: Tensor, photo: Photo, title: str, **style: Any) -> None:
+    """A map as it is, a square around each position where that lies on the photo: the first and last on its border."""
+    (bottom, right), (y, x) = photo.truth.shape, values.shape
+    half_y, half_x = (bottom - 1) / (y - 1) / 2, (right - 1) / (x - 1) / 2
+    axes.imshow(values.numpy(), extent=(-half_x, right - 1 + half_x, bottom - 1 + half_y, -half_y), **style)
+    axes.set(xlim=(-0.5, right - 0.5), ylim=(bottom - 0.5, -0.5))
+    head(axes, title)
 
 
-def probability_map(axes: Axes, scores: Tensor, photo: Photo) -> None:
-    """The softmax at each position as it is, one square a position, in the colours of the product's heat map."""
-    probability = scores[0].softmax(0)[photo.index].numpy()
-    axes.imshow(probability, cmap="turbo", vmin=0, vmax=1, extent=extent(photo))
-    axes.set(xticks=[], yticks=[])
+def probability_map(axes: Axes, scores: Tensor, photo: Photo, title: str) -> None:
+    """The softmax in the colours of the product's heat map."""
+    squares(axes, scores[0].softmax(0)[photo.index], photo, title, cmap="turbo", vmin=0, vmax=1)
 
 
 def save(figure: Figure, path: Path) -> None:
