@@ -67,7 +67,7 @@ def test_the_page_states_what_the_script_computes(name):
 
 
 def agrees(said, places: list[str], values: tuple[float, ...]) -> bool:
-    """Exactly where the number is exact; else within one unit of the page's last digit: processors round differently."""
+    """Exactly where the number is exact, else within one unit of the page's last digit: processors round otherwise."""
     numbers = [said] if isinstance(said, str) else said
     for number, place, value in zip(numbers, places, values, strict=True):
         if number.endswith("%") != place.endswith("%"):
