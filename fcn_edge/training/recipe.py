@@ -113,13 +113,17 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def find_recipe(variant: str) -> Path:
-    """The bundled recipe of a variant: its own, or the one that says that it serves it. Raises DataError."""
+    """The bundled recipe of a variant: that of its name, or the first that names it. Raises DataError."""
     own = folder("recipes") / f"{variant}.toml"
     if own.is_file():
         return own
     bundled = sorted(folder("recipes").glob("*.toml"))
-    serving = [path for path in bundled if variant in read_recipe(path).serves]
+    serving = [path for path in bundled if variant in _served(read_recipe(path))]
     if not serving:
         names = ", ".join(path.stem for path in bundled)
         raise DataError(f"no bundled recipe is for {variant}. Name one with --recipe FILE; bundled: {names}.")
     return serving[0]
+
+
+def _served(recipe: Recipe) -> tuple[str, ...]:
+    return recipe.variant, *recipe.serves
