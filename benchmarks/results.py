@@ -94,9 +94,11 @@ def measure_row(options: argparse.Namespace) -> None:
     sets = {}
     for text in options.data:
         name, _, where = text.partition("=")
-        samples = open_data([where]).samples[: options.limit]
+        data = open_data([where])
+        samples = data.samples[: options.limit]
         with Segmenter(file) as segmenter:
-            document = evaluate(segmenter, samples, progress=progress(f"{options.row} on {name}", len(samples)))
+            watched = progress(f"{options.row} on {name}", len(samples))
+            document = evaluate(segmenter, samples, progress=watched, truth_classes=data.classes)
         sets[name] = {key: value for key, value in document.document().items() if key in KEPT}
         print(f"{options.row} on {name}: mean IoU {sets[name]['mean_iou']:.4f}", file=sys.stderr, flush=True)
     write(options.row, {"variant": spec.variant, **size, "sets": sets, "curve": curve(options.run), **stamp()})

@@ -26,7 +26,10 @@ RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="TOML with every figure of the run; the variant's own where absent.")
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Pretrained .safetensors or .pth, of the network or its trunk.")
+    str | None,
+    typer.Option(
+        "--weights", help="Pretrained .safetensors or .pth, of the network or its trunk, or a published name."
+    ),
 ]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="A model whose probabilities are learnt too.")]
 TeacherSpec = Annotated[Path | None, typer.Option("--teacher-spec", help="TOML that describes such a teacher.")]
@@ -66,6 +69,7 @@ def command(
     num_nodes: Nodes = 1,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/VARIANT where absent.")] = None,
     force: common.Force = False,
+    project: common.Project = None,
     json: common.Json = False,
 ) -> None:
     """Train a variant. Killed at any moment, the same command goes on where it was."""
@@ -74,16 +78,30 @@ def command(
 
     from fcn_edge.data import open_data
     from fcn_edge.errors import UsageError
+    from fcn_edge.folders import project_folder
+    from fcn_edge.models.weights import pretrained
     from fcn_edge.training.session import Session, is_first_here
 
     if cache_features and not freeze_trunk:
         raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
     figures = _recipe(recipe, variant, padding, soft=teacher is not None)
-    folder = out or Path("runs") / figures.variant
+    folder = out or project_folder(project) / "runs" / figures.variant
     names = tuple(f"{Path(text).name}" for text in data)
     opened, opened_val = open_data(data), open_data(val) if val else None
+    start, normalisation = pretrained(weights, common.fetch_published) if weights else (None, None)
     session = Session(
-        figures, opened, weights, folder, opened_val, teacher, teacher_spec, cache_features, devices, num_nodes, names
+        figures,
+        opened,
+        start,
+        folder,
+        opened_val,
+        teacher,
+        teacher_spec,
+        cache_features,
+        devices,
+        num_nodes,
+        names,
+        normalisation,
     )
     if steps is not None:
         session = replace(session, recipe=figures.in_steps(steps, session.steps))

@@ -34,7 +34,7 @@ from fcn_edge.training.samples import Views, hold_back, parts_of
 from fcn_edge.training.teacher import probabilities
 
 if TYPE_CHECKING:
-    from fcn_edge.models.network import Network
+    from fcn_edge.models.network import Network, Normalisation
 
 CACHE = Path.home() / ".cache" / "fcn-edge"
 SEEN = "pictures_seen"
@@ -57,6 +57,7 @@ class Session:
     devices: int = 1
     nodes: int = 1
     lists: tuple[str, ...] = ()  # what `data` was opened from, for the model's provenance
+    normalisation: Normalisation | None = None  # that `weights` were trained on; None: judged by their names
 
     @property
     def steps(self) -> int:
@@ -83,7 +84,8 @@ class Session:
         if self.cache_features:
             views.features = self._features(network, views, track)
         fabric = connect(recipe, self.steps, self.devices, self.nodes)
-        candidate = self.out / "candidate.safetensors"
+        candidate = self.out / "candidate" / f"{recipe.variant}.safetensors"  # a folder down: no run's checkpoint
+        candidate.parent.mkdir(parents=True, exist_ok=True)
 
         def validate(network: Network) -> Quality:
             # without what it has seen: held-back samples are no secret, they are only never trained on
@@ -112,7 +114,7 @@ class Session:
             checkpoint = self.out / f"{recipe.variant}.safetensors"
             save_checkpoint(checkpoint, network, spec)
             write_card(self.out, spec, checkpoint)
-            candidate.unlink(missing_ok=True)
+            shutil.rmtree(candidate.parent)
 
     @cached_property
     def _parted(self) -> tuple[list[Sample], list[Sample]]:
@@ -165,9 +167,9 @@ class Session:
         """Pretrained tensors; where they are for another number of classes, what depends on it starts anew."""
         theirs = len(self._earlier.classes if self._earlier else VOC_CLASSES)
         if theirs == len(self.data.classes):
-            return adopt(network, weights)
+            return adopt(network, weights, self.normalisation)
         other = models.build(self.recipe.variant, theirs, self.recipe.padding)
-        names, given, own = adopt(other, weights), other.state_dict(), network.state_dict()
+        names, given, own = adopt(other, weights, self.normalisation), other.state_dict(), network.state_dict()
         fitting = {name for name in names if given[name].shape == own[name].shape}
         network.load_state_dict(own | {name: given[name] for name in fitting})
         return fitting

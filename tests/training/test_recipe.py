@@ -19,10 +19,7 @@ def test_a_bundled_recipe_is_read_and_fits_its_variants(path):
         assert recipe.padding in models.VARIANTS[variant].padding
 
 
-NAMED_ONLY = {"fcn16s-lite", "fcn32s-lite"}  # trained for the comparison alone: --recipe recipes/edge.toml
-
-
-@pytest.mark.parametrize("variant", sorted(models.VARIANTS.keys() - NAMED_ONLY - {"tiny", "tiny-plain"}))
+@pytest.mark.parametrize("variant", sorted(models.VARIANTS.keys() - {"tiny", "tiny-plain"}))
 def test_a_variant_has_a_bundled_recipe(variant):
     recipe = read_recipe(find_recipe(variant))
     assert variant in (recipe.variant, *recipe.serves)
