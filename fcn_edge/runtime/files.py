@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def bundled() -> dict[str, Path]:
-    """The models that travel with the package: name to ONNX file."""
+    """The models that travel with the package, the default first: name to ONNX file."""
     folder = Path(str(resources.files("fcn_edge"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.onnx"))}
+    return {path.stem: path for path in sorted(folder.glob("*.onnx"), key=lambda path: path.stem)}
 
 
 def find(model: str | Path) -> Path:
