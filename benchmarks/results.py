@@ -210,7 +210,7 @@ def path_of(name: str) -> Path:
 
 def write(name: str, document: dict[str, Any]) -> None:
     temporary = FOLDER / f".{name}.json.part"
-    text = json.dumps(document, indent=1, sort_keys=True)
+    text = json.dumps(document, indent=1)
     temporary.write_text(text + "\n")
     temporary.replace(path_of(name))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from hypothesis import settings
 
 settings.register_profile("fcn-edge", deadline=None)  # a busy machine is no defect
 settings.load_profile("fcn-edge")
+
+# A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LEFT_OUT = {
