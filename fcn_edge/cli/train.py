@@ -31,7 +31,9 @@ Weights = Annotated[
         "--weights", help="Pretrained .safetensors or .pth, of the network or its trunk, or a published name."
     ),
 ]
-Teacher = Annotated[Path | None, typer.Option("--teacher", help="A model whose probabilities are learnt too.")]
+Teacher = Annotated[
+    str | None, typer.Option("--teacher", help="A model whose probabilities are learnt too: a bundled name or a file.")
+]
 TeacherSpec = Annotated[Path | None, typer.Option("--teacher-spec", help="TOML that describes such a teacher.")]
 PaddingForm = Annotated[
     str | None, typer.Option("--padding", help="same or paper: the form of a variant that has both.")
@@ -80,6 +82,7 @@ def command(
     from fcn_edge.errors import UsageError
     from fcn_edge.folders import project_folder
     from fcn_edge.models.weights import pretrained
+    from fcn_edge.runtime.files import find
     from fcn_edge.training.session import Session, is_first_here
 
     if cache_features and not freeze_trunk:
@@ -95,7 +98,7 @@ def command(
         start,
         folder,
         opened_val,
-        teacher,
+        find(teacher) if teacher else None,
         teacher_spec,
         cache_features,
         devices,

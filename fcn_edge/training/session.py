@@ -73,6 +73,7 @@ class Session:
         """
         recipe = self.recipe
         trained_on, held_out = self._parted
+        self._check_teacher()
         if is_first_here():
             self._check(track)
             self._prepare_folder(force)
@@ -147,6 +148,19 @@ class Session:
                 "Take them off one of the lists."
             )
 
+    def _check_teacher(self) -> None:
+        weight = self.recipe.soft_weight
+        if weight and self.teacher is None:
+            raise FcnEdgeError(
+                f"the recipe asks for a teacher (soft_weight = {weight}) and none is named. "
+                "Pass --teacher MODEL, or set soft_weight = 0."
+            )
+        if self.teacher is not None and not weight:
+            raise UsageError(
+                f"--teacher {self.teacher} would teach nothing: the recipe has soft_weight = 0. "
+                "Set soft_weight in it (recipes/edge.toml has 1.0), or leave --teacher out."
+            )
+
     def _prepare_folder(self, force: bool) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         if force:
@@ -175,13 +189,8 @@ class Session:
         return fitting
 
     def _soft(self, track: Track) -> dict[Path, Path] | None:
-        if not self.recipe.soft_weight:
-            return None
         if self.teacher is None:
-            raise FcnEdgeError(
-                f"the recipe asks for a teacher (soft_weight = {self.recipe.soft_weight}) and none is named. "
-                "Pass --teacher MODEL, or set soft_weight = 0."
-            )
+            return None
         with Segmenter(str(self.teacher), spec=self.teacher_spec) as teacher:
             if teacher.spec.classes != self.data.classes:
                 raise ModelError(
@@ -227,7 +236,7 @@ class Session:
         return {
             **figures.pop("card"),
             "pretrained": sha256(self.weights) if self.weights else None,
-            "teacher": sha256(self.teacher) if self.teacher and self.recipe.soft_weight else None,
+            "teacher": sha256(self.teacher) if self.teacher else None,
             "lists": list(self.lists),
             "pictures": len(self.data.samples),
             SEEN: pictures_seen((sample.image for sample in self._parted[0]), *earlier),

@@ -1,6 +1,7 @@
 """Runs from the command line: what one leaves, how it goes on after a kill, what it refuses."""
 
 import csv
+import hashlib
 import json
 import os
 import shlex
@@ -26,7 +27,7 @@ from fcn_edge.cli.train import command as train
 from fcn_edge.errors import DataError, FcnEdgeError, UsageError
 from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.onnx_export import export
-from fcn_edge.runtime.files import read_spec
+from fcn_edge.runtime.files import bundled, read_spec
 from fcn_edge.training.recipe import Recipe
 
 RECIPE = Recipe("tiny", steps=8, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=1, hold_back=4)
@@ -171,6 +172,13 @@ class TestRun:
         assert done.returncode == 0, done.stderr
         assert len(list(tmp_path.glob(".cache/fcn-edge/features/*/*.safetensors"))) == 9
 
+    def test_a_bundled_name_is_a_teacher(self, data, tmp_path):
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1, soft_weight=1.0))
+        done = run(command(data, recipe, tmp_path / "out", "--teacher", "fcn8s-lite-small"), tmp_path)
+        assert done.returncode == 0, done.stderr
+        shipped = hashlib.sha256(bundled()["fcn8s-lite-small"].read_bytes()).hexdigest()
+        assert read_spec(tmp_path / "out/tiny.safetensors").provenance["teacher"] == shipped
+
     def test_a_network_of_other_classes_keeps_all_but_its_scores(self, tmp_path):
         """Three classes of a folder pair, from weights for VOC's 21."""
         pair = tmp_path / "pair"
@@ -236,6 +244,9 @@ class TestRefusals:
             ({"batch": 40}, {}, "9 pictures to train on, a batch of this recipe has 40"),
             ({"class_weights": {"zebra": 2.0}}, {}, "class_weights names zebra"),
             ({"soft_weight": 1.0}, {}, "--teacher"),
+            ({}, {"teacher": "fcn8s-lite"}, "soft_weight = 0"),
+            ({"soft_weight": 1.0}, {"teacher": "lost.onnx"}, "lost.onnx: no such model file"),
+            ({"soft_weight": 1.0}, {"teacher": "fcn9s"}, "no bundled model 'fcn9s'"),
             ({"padding": "paper"}, {}, "no form with padding"),
             ({}, {"variant": "fcn9s"}, "there is no variant 'fcn9s'"),
             ({}, {"padding": "valid"}, "there is no padding 'valid'"),
