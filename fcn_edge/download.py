@@ -6,7 +6,6 @@ two halves, a disk that lost a block all end as bytes with another hash, which a
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import os
@@ -22,6 +21,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fcn_edge import __version__
 from fcn_edge.errors import DownloadError
+from fcn_edge.files import digest
 
 CHUNK = 1 << 18
 ROOM = 1.05  # a server may send so much more than was announced; sizes are published to three figures
@@ -242,11 +242,7 @@ def _told(error: Exception) -> _BrokeOff:
     return _Unreached(told) if isinstance(error, URLError) else _BrokeOff(told)
 
 
-def _matches(path: Path, digest: str) -> bool:
-    """Whether the file's hash begins with the digits of `digest`."""
-    kind, _, digits = digest.partition(":")
-    hash_ = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hash_.update(chunk)
-    return hash_.hexdigest().startswith(digits)
+def _matches(path: Path, expected: str) -> bool:
+    """Whether the file's hash begins with the digits of `expected`."""
+    kind, _, digits = expected.partition(":")
+    return digest(path, kind).startswith(digits)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fcn_edge.data.samples import Sample
 from fcn_edge.errors import DataError, SpecError
+from fcn_edge.files import sha256
 from fcn_edge.spec import ModelSpec
 
 KEY = "pictures_seen"
@@ -60,6 +60,6 @@ def _digests(pictures: Sequence[Path]) -> list[bytes]:
 
 def _digest(picture: Path) -> bytes:
     try:
-        return hashlib.sha256(picture.read_bytes()).digest()[:BYTES]
+        return bytes.fromhex(sha256(picture))[:BYTES]
     except OSError as error:
         raise DataError(f"{picture}: not readable: {error.strerror}.") from error

@@ -6,8 +6,6 @@ that was measured. Pretrained trunks come as bare state dicts, safetensors or `.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import pickle
 import warnings
 import zipfile
@@ -24,6 +22,8 @@ from torch.nn import functional as F
 
 from fcn_edge import __version__, models
 from fcn_edge.errors import ModelError, SpecError
+from fcn_edge.files import replacing
+from fcn_edge.files import sha256 as sha256
 from fcn_edge.models.network import Network, Normalisation
 from fcn_edge.spec import METADATA_KEY, VOC_CLASSES, ModelSpec, Output, Padding, Triple, from_json
 
@@ -211,19 +211,12 @@ def describe(
 
 
 def save_checkpoint(path: Path, network: Network, spec: ModelSpec) -> None:
-    """Write the network's parameters as float16 with its spec, by way of a temporary name.
+    """Write the network's parameters as float16 with its spec, whole or not at all.
 
     Buffers keep their type: a running variance may lie beyond float16's range.
     """
     halves = {name for name, _ in network.named_parameters()}
     state = {key: value.half() if key in halves else value for key, value in network.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(
-        save({key: value.contiguous() for key, value in state.items()}, {METADATA_KEY: spec.to_json()})
-    )
-    os.replace(temporary, path)
-
-
-def sha256(path: Path) -> str:
-    """The hash by which provenance names a weights file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = save({key: value.contiguous() for key, value in state.items()}, {METADATA_KEY: spec.to_json()})
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from fcn_edge import models
 from fcn_edge.errors import DownloadError, ModelError, SpecError, unknown
-from fcn_edge.models.checkpoint import adopt, describe, load, sha256, untrained
+from fcn_edge.files import sha256
+from fcn_edge.models.checkpoint import adopt, describe, load, untrained
 from fcn_edge.models.network import CAFFE, Network, Normalisation
 from fcn_edge.models.published import WEIGHTS, Published, of_variant
 from fcn_edge.runtime.files import PICKLES, bundled, newest_checkpoint, read_spec

@@ -7,8 +7,6 @@ example's (pytorch/pytorch#126607), and a graph of convolutions needs none of wh
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fcn_edge.errors import FcnEdgeError
+from fcn_edge.files import replacing
 from fcn_edge.models.upsampling import bilinear
 from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, check_parity
 from fcn_edge.onnx_export.pools import check_pools
@@ -101,8 +100,7 @@ def export(
     network.take_bgr()
     module = network if spec.output.kind == "scores" else _Labels(network, len(spec.classes)).eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        file = Path(folder) / path.name
+    with replacing(path) as file:
         with resizes(module):
             _trace(module, spec, file)
         model = _simplify(onnx.load(file), spec)
@@ -111,7 +109,6 @@ def export(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
         parity = check_parity(module, spec, file, photos, sizes)
-        os.replace(file, path)
     return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fcn_edge.errors import FcnEdgeError, SinkError
+from fcn_edge.files import temporary_name
 
 MARK = "made by fcn-edge run"
 MARK_WITHIN = 64 * 1024  # bytes from either end: an MP4's metadata closes the file, the others' open it
@@ -41,7 +42,7 @@ class Draft:
             raise SinkError(f"{path}: is a folder, not a file. Name a file in it.")
         if path.exists() and not force and not _is_ours(path):
             raise SinkError(f"{path}: exists and was not made by fcn-edge. Name another file, or add --force.")
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.temporary = temporary_name(path)
         with sink_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.temporary.touch()
