@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from fcn_edge.files import replacing
 from fcn_edge.spec import ModelSpec
 
 NAME = "model-card.md"
@@ -15,9 +15,8 @@ SAID_ELSEWHERE = ("recipe", "pictures_seen")
 def write_card(folder: Path, spec: ModelSpec, checkpoint: Path) -> Path:
     """`model-card.md` in the run's folder, beside the curves that it shows."""
     path = folder / NAME
-    temporary = folder / f".{NAME}.part"
-    temporary.write_text(card(spec, checkpoint.name))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(card(spec, checkpoint.name))
     return path
 
 

@@ -8,7 +8,6 @@ one that does not match is simply never found.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor
 from fcn_edge import __version__
 from fcn_edge.data import Sample
 from fcn_edge.errors import DataError, ModelError
-from fcn_edge.models.checkpoint import sha256
+from fcn_edge.files import replacing, sha256
 from fcn_edge.models.network import Network
 from fcn_edge.training.samples import Views
 
@@ -124,6 +123,5 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 def _write(path: Path, maps: Iterable[Tensor]) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(save({str(number): value.contiguous() for number, value in enumerate(maps)}))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save({str(number): value.contiguous() for number, value in enumerate(maps)}))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+from fcn_edge.files import replacing
 
 FIELDS: tuple[str, ...] = (
     "step",
@@ -35,9 +36,8 @@ class Log:
         writer = csv.DictWriter(text, FIELDS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(lines)
-        temporary = folder / ".log.csv.part"
-        temporary.write_text(text.getvalue(), newline="")
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(text.getvalue(), newline="")
         self.events = SummaryWriter(
             str(folder / "tensorboard"), purge_step=first_step + 1, flush_secs=FLUSH_SECONDS, write_to_disk=True
         )
@@ -64,9 +64,8 @@ class Log:
             axes.legend()
         losses.set(xlabel="step", ylabel="loss, mean of ten steps", yscale="log")
         quality.set(xlabel="step", ylabel="on samples that are not trained on")
-        temporary = self.path.with_name(".curves.png")
-        figure.savefig(temporary, dpi=120)
-        os.replace(temporary, self.path.with_name("curves.png"))
+        with replacing(self.path.with_name("curves.png")) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
 
     def close(self) -> None:
         self.events.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 import torch
 
 from fcn_edge.errors import DataError
+from fcn_edge.files import replacing
 from fcn_edge.training.recipe import Recipe
 
 NAME = "last.pt"
@@ -30,9 +30,8 @@ class RunState:
 
 def save_state(folder: Path, state: RunState, recipe: Recipe, origin: str) -> None:
     """origin: a hash of all that the run starts from beside its recipe."""
-    temporary = folder / f".{NAME}.part"
-    torch.save({"recipe": msgspec.json.encode(recipe).decode(), "origin": origin, **vars(state)}, temporary)
-    os.replace(temporary, folder / NAME)
+    with replacing(folder / NAME) as temporary:
+        torch.save({"recipe": msgspec.json.encode(recipe).decode(), "origin": origin, **vars(state)}, temporary)
 
 
 def load_state(folder: Path, recipe: Recipe, origin: str) -> RunState | None:
