@@ -21,9 +21,12 @@ from fcn_edge import models
 from fcn_edge.data import DataSet, Sample, check, pictures_seen, unseen
 from fcn_edge.errors import DataError, FcnEdgeError, ModelError, UsageError
 from fcn_edge.evaluation import evaluate
-from fcn_edge.models.checkpoint import adopt, describe, read_state, save_checkpoint, sha256
+from fcn_edge.files import sha256
+from fcn_edge.folders import cache_folder
+from fcn_edge.models.checkpoint import adopt, describe, read_state, save_checkpoint
+from fcn_edge.runtime.files import read_spec
 from fcn_edge.segmenter import Segmenter
-from fcn_edge.spec import VOC_CLASSES, ModelSpec, from_json
+from fcn_edge.spec import VOC_CLASSES, ModelSpec, from_json, from_toml
 from fcn_edge.training.card import write_card
 from fcn_edge.training.features import keep_features
 from fcn_edge.training.log import read_log
@@ -36,7 +39,6 @@ from fcn_edge.training.teacher import probabilities
 if TYPE_CHECKING:
     from fcn_edge.models.network import Network, Normalisation
 
-CACHE = Path.home() / ".cache" / "fcn-edge"
 SEEN = "pictures_seen"
 
 Track = Callable[..., Iterable[Any]]
@@ -98,7 +100,7 @@ class Session:
         def keep_best(network: Network, quality: Quality) -> None:
             save_checkpoint(self.out / "best.safetensors", network, replace(spec, quality=self._figures(quality)))
 
-        origin = hashlib.sha256(msgspec.json.encode([provenance, [sample.id for sample in trained_on]])).hexdigest()
+        origin = hashlib.sha256(self._origin(provenance)).hexdigest()
         yield from train(
             network,
             pretrained,
@@ -198,7 +200,7 @@ class Session:
                     f"{len(self.data.classes)} the data's, or their order differs. Take another teacher."
                 )
             pictures = [sample.image for sample in self.data.samples]
-            return probabilities(teacher, self.teacher, pictures, CACHE, track if is_first_here() else _none)
+            return probabilities(teacher, pictures, cache_folder(), track if is_first_here() else _none)
 
     def _features(self, network: Network, views: Views, track: Track) -> dict[tuple[Path, int], Path]:
         if self.recipe.frozen_trunk_steps < self.steps:
@@ -209,7 +211,7 @@ class Session:
             network,
             self.recipe.variant,
             views,
-            CACHE / "features",
+            cache_folder() / "features",
             lambda: torch.autocast(kind, torch.bfloat16, enabled=low),
             track if is_first_here() else _none,
         )
@@ -229,6 +231,13 @@ class Session:
         where = "held_back" if self.val is None else "val"
         figures = {f"{name}_{where}": value for name, value in (quality._asdict() if quality else {}).items()}
         return figures | {f"pictures_{where}": len(self._parted[1])}
+
+    def _origin(self, provenance: dict[str, Any]) -> bytes:
+        """All that the run starts from: a run from anything else is not continued."""
+        started_from = [provenance, [sample.id for sample in self._parted[0]]]
+        if self.teacher is not None:
+            started_from.append(from_toml(self.teacher_spec) if self.teacher_spec else read_spec(self.teacher))
+        return msgspec.json.encode(started_from)
 
     def _provenance(self) -> dict[str, Any]:
         figures = msgspec.to_builtins(self.recipe)

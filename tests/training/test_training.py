@@ -41,9 +41,9 @@ def command(data: Path, recipe: Path, out: Path, *more: str) -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Caches are kept under the home folder."""
+    """Caches are kept under `home`."""
     paths = [str(SUPPORT), str(Path(__file__).parents[2])]
-    return os.environ | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(paths)}
+    return os.environ | {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def run(arguments: list[str], home: Path) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def test_an_example_of_the_help_trains(example, tmp_path):
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/*/fcn8s-lite.safetensors"))) == 1
-    assert len(list(tmp_path.glob(".cache/fcn-edge/teacher/*/*.npy"))) == (20 if "--teacher" in example else 0)
+    assert len(list(tmp_path.glob("cache/fcn-edge/teacher/*/*.npy"))) == (20 if "--teacher" in example else 0)
 
 
 class TestRun:
@@ -170,7 +170,7 @@ class TestRun:
         recipe = recipe_file(tmp_path / "r.toml", RECIPE)
         done = run(command(data, recipe, tmp_path / "out", "--freeze-trunk", "--cache-features"), tmp_path)
         assert done.returncode == 0, done.stderr
-        assert len(list(tmp_path.glob(".cache/fcn-edge/features/*/*.safetensors"))) == 9
+        assert len(list(tmp_path.glob("cache/fcn-edge/features/*/*.safetensors"))) == 9
 
     def test_a_bundled_name_is_a_teacher(self, data, tmp_path):
         recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1, soft_weight=1.0))
