@@ -6,8 +6,9 @@ ignored: a run of a day with `momentun = 0.99` would be one with the default.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,23 @@ from fcn_edge.spec import Padding
 SOFT_STRIDE = 8  # a teacher's probabilities are compared on every eighth pixel: what is kept of them is no finer
 
 Loss = Literal["softmax", "binary"]
+
+
+# What a figure may be, how that is told, and the figures that it holds for; None where a figure is left out.
+RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    (
+        "at least 1",
+        lambda value: value >= 1,
+        ("steps", "batch", "accumulate", "crop", "longer_side", "views", "loss_stride", "validate_every"),
+    ),
+    ("at least 2", lambda value: value >= 2, ("hold_back",)),
+    ("above 0", lambda value: value > 0, ("epochs", "rate")),
+    ("at least 0", lambda value: value >= 0, ("frozen_trunk_steps", "warmup", "power", "weight_decay", "clip", "seed")),
+    ("at least 0", lambda value: value >= 0, ("bias_rate", "bias_decay", "pretrained_rate")),
+    ("at least 0", lambda value: value >= 0, ("class_weights", "aux_weight", "soft_weight")),
+    ("from 0 to 1", lambda value: 0 <= value <= 1, ("flip", "color")),
+    ("at least 0 and below 1", lambda value: 0 <= value < 1, ("momentum", "ema")),
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +88,14 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("it names either `steps` or `epochs`")
-        if min(self.batch, self.accumulate, self.views, self.loss_stride) < 1 or self.hold_back < 2:
-            raise ValueError("batch, accumulate, views and loss_stride are at least 1, hold_back at least 2")
+        for told, fits, names in RANGES:
+            for name in names:
+                if not all(isfinite(value) and fits(value) for value in _numbers(getattr(self, name))):
+                    raise ValueError(f"{name} = {getattr(self, name)}, and it has to be {told}")
+        if self.longer_side and self.longer_side[0] > self.longer_side[1]:
+            raise ValueError(
+                f"longer_side = {list(self.longer_side)}, and it has to be the smaller one, then the larger"
+            )
         if self.crop is not None and self.batch % self.accumulate:
             raise ValueError(f"a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
         if self.soft_weight and SOFT_STRIDE % self.loss_stride:
@@ -96,6 +120,14 @@ class Recipe:
         if self.validate_every is not None:
             return step % self.validate_every == 0
         return step * self.batch // pictures > (step - 1) * self.batch // pictures
+
+
+def _numbers(figure: float | tuple[float, ...] | dict[str, float] | None) -> Iterable[float]:
+    if isinstance(figure, dict):
+        return figure.values()
+    if figure is None or isinstance(figure, tuple):
+        return figure or ()
+    return (figure,)
 
 
 def read_recipe(path: Path) -> Recipe:

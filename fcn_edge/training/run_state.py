@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from fcn_edge.files import replacing
 from fcn_edge.training.recipe import Recipe
 
 NAME = "last.pt"
+# What torch, its pickles and the lines after them raise on a file that was cut off, or holds something else.
+DAMAGED = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGED += (msgspec.MsgspecError, pickle.UnpicklingError)
 MEND = "Name another --out, or --force to start anew."
 
 
@@ -37,19 +41,25 @@ def save_state(folder: Path, state: RunState, recipe: Recipe, origin: str) -> No
 def load_state(folder: Path, recipe: Recipe, origin: str) -> RunState | None:
     """The state to resume from, or None where the folder holds none.
 
-    Raises DataError where the folder belongs to a run with other figures, pictures or weights.
+    Raises DataError where the folder belongs to a run with other figures, pictures or weights, or it is damaged.
     """
     path = folder / NAME
     if not path.exists():
         return None
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    theirs = msgspec.json.decode(stored.pop("recipe"), type=Recipe)
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        theirs = msgspec.json.decode(stored.pop("recipe"), type=Recipe)
+        begun_from = stored.pop("origin")
+        state = RunState(**stored)
+    except DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path}: not the state of a run, or damaged ({reason}). {MEND}") from error
     if theirs != recipe:
         ours, names = vars(recipe), vars(theirs)
         other = "; ".join(
             f"{name} = {names[name]} there, {ours[name]} here" for name in ours if ours[name] != names[name]
         )
         raise DataError(f"{path} belongs to a run with another recipe: {other}. {MEND}")
-    if stored.pop("origin", origin) != origin:
+    if begun_from != origin:
         raise DataError(f"{path} belongs to a run with other pictures, pretrained weights or teacher. {MEND}")
-    return RunState(**stored)
+    return state

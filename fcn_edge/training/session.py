@@ -164,7 +164,10 @@ class Session:
             )
 
     def _prepare_folder(self, force: bool) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {self.out} cannot be a folder: {error.strerror}. Name another.") from error
         if force:
             (self.out / STATE).unlink(missing_ok=True)
             shutil.rmtree(self.out / "tensorboard", ignore_errors=True)

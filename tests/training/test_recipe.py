@@ -50,6 +50,40 @@ def test_a_wrong_figure_is_named(tmp_path, text, told):
         read_recipe(tmp_path / "r.toml")
 
 
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        ("steps = 0", "at least 1"),
+        ("epochs = -1", "above 0"),
+        ("batch = 0", "at least 1"),
+        ("crop = -32", "at least 1"),
+        ("longer_side = [0, 400]", "at least 1"),
+        ("longer_side = [800, 400]", "the smaller one, then the larger"),
+        ("validate_every = 0", "at least 1"),
+        ("hold_back = 1", "at least 2"),
+        ("rate = -1", "above 0"),
+        ("rate = inf", "above 0"),
+        ("rate = nan", "above 0"),
+        ("pretrained_rate = -0.1", "at least 0"),
+        ("warmup = -1", "at least 0"),
+        ("seed = -1", "at least 0"),
+        ("flip = 7", "from 0 to 1"),
+        ("color = 1.5", "from 0 to 1"),
+        ("ema = 1.5", "at least 0 and below 1"),
+        ("momentum = 1", "at least 0 and below 1"),
+        ("class_weights = {cat = -1}", "at least 0"),
+    ],
+)
+def test_a_figure_out_of_its_range_is_named_with_what_it_may_be(tmp_path, figure, told):
+    name = figure.partition(" ")[0]
+    others = {"variant": '"tiny"', "batch": "4", "rate": "1", "steps": "4"}
+    del others["steps" if name == "epochs" else name if name in others else "variant"]
+    others.setdefault("variant", '"tiny"')
+    (tmp_path / "r.toml").write_text("\n".join([figure, *(f"{key} = {value}" for key, value in others.items())]))
+    with pytest.raises(DataError, match=f"{name} = .*, and it has to be {told}"):
+        read_recipe(tmp_path / "r.toml")
+
+
 def test_a_missing_recipe_is_one_line(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         read_recipe(tmp_path / "r.toml")

@@ -29,6 +29,7 @@ from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.onnx_export import export
 from fcn_edge.runtime.files import bundled, read_spec
 from fcn_edge.training.recipe import Recipe
+from fcn_edge.training.run_state import load_state
 
 RECIPE = Recipe("tiny", steps=8, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=1, hold_back=4)
 EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
@@ -234,6 +235,18 @@ class TestRefusals:
         with pytest.raises(DataError, match="2 of 12 masks"):
             train(data=[f"{data}:train"], recipe=recipe, out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."], ids=str)
+    def test_a_damaged_state_is_told_with_the_mend(self, tmp_path, content):
+        (tmp_path / "last.pt").write_bytes(content)
+        with pytest.raises(DataError, match=r"last.pt: not the state of a run, or damaged .* --force") as raised:
+            load_state(tmp_path, RECIPE, "")
+        assert "\n" not in str(raised.value)
+
+    def test_a_run_cannot_lie_in_a_file(self, data, tmp_path):
+        (tmp_path / "out").write_text("a file")
+        with pytest.raises(UsageError, match="out cannot be a folder: File exists"):
+            train(data=[f"{data}:train"], recipe=recipe_file(tmp_path / "r.toml", RECIPE), out=tmp_path / "out")
 
     @pytest.mark.parametrize(
         ("figures", "options", "told"),
