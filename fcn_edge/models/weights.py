@@ -17,8 +17,8 @@ from fcn_edge.files import sha256
 from fcn_edge.models.checkpoint import adopt, describe, load, untrained
 from fcn_edge.models.network import CAFFE, Network, Normalisation
 from fcn_edge.models.published import WEIGHTS, Published, of_variant
-from fcn_edge.runtime.files import PICKLES, bundled, newest_checkpoint, read_spec
-from fcn_edge.spec import VOC_CLASSES, ModelSpec, Padding
+from fcn_edge.runtime.files import bundled, newest_checkpoint, spec_text
+from fcn_edge.spec import VOC_CLASSES, ModelSpec, Padding, from_json
 
 Origin = Literal["file", "project", "bundled", "published", "untrained"]
 Fetch = Callable[[str], Path]  # a published name to the file in the cache
@@ -84,11 +84,9 @@ def _open(path: Path, variant: str | None, padding: Padding | None) -> tuple[Net
     """The network of a checkpoint, or of a bare state dict that is taken for `variant`."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file. --weights takes a file, published or untrained.")
-    try:
-        spec = None if path.suffix in PICKLES else read_spec(path)
-    except SpecError:
-        spec = None
-    if spec is not None:
+    text = spec_text(path)
+    if text is not None:
+        spec = from_json(text, str(path))  # one that cannot be read is an error: what it says is not guessed
         network, form = load(path, variant, padding=padding)
         # figures that were measured on one form are not the other's
         return network, form if form.padding == spec.padding else replace(form, quality={})

@@ -51,12 +51,11 @@ def newest_checkpoint(project: Path, variant: str) -> Path | None:
     found: list[Path] = []
     for path in project.glob("runs/*/*.safetensors"):
         try:
-            if read_spec(path).variant == variant:
+            text = spec_text(path)  # None: no network, but features that a run keeps
+            if text is not None and from_json(text, str(path)).variant == variant:
                 found.append(path)
-        except SpecError:
-            continue  # no network: features that a run keeps
-        except ModelError as error:
-            log.warning("passed over: %s", error)
+        except (ModelError, SpecError) as error:
+            log.warning("%s is passed over: %s", path, error)
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -66,13 +65,18 @@ def read_spec(path: Path) -> ModelSpec:
         from fcn_edge.runtime.torch import read_pickle_spec
 
         return read_pickle_spec(path)
-    readers = {".onnx": _onnx_metadata, ".safetensors": _safetensors_metadata}
-    text = readers[path.suffix](path) if path.suffix in readers else None
+    text = spec_text(path)
     if text is None:
         raise SpecError(
             f"{path} does not say what its classes and its input are. Describe it in a TOML file: --spec FILE."
         )
     return from_json(text, str(path))
+
+
+def spec_text(path: Path) -> str | None:
+    """The spec that the file carries, as it is written there; None where it has none. Raises ModelError if broken."""
+    readers = {".onnx": _onnx_metadata, ".safetensors": _safetensors_metadata}
+    return readers[path.suffix](path) if path.suffix in readers else None
 
 
 def _safetensors_metadata(path: Path) -> str | None:

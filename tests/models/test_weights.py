@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
 from loopback import Answer, serving, whole
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fcn_edge.download import Patience, Remote
 from fcn_edge.errors import DownloadError, FcnEdgeError, ModelError, SpecError, UsageError
@@ -16,6 +19,7 @@ from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.models.published import Published, download
 from fcn_edge.models.weights import Fetch, Resolved, pretrained, resolve
 from fcn_edge.runtime.files import bundled
+from fcn_edge.spec import METADATA_KEY, SCHEMA
 
 VARIANT = "fcn32s-lite"  # quick to build, and not bundled
 HASTY = Patience(seconds=0.3, attempts=1, pause=0.01)
@@ -33,6 +37,14 @@ def checkpoint(path: Path, seed: int, variant: str = VARIANT) -> Path:
 
 def state_dict(path: Path, seed: int = 7, variant: str = VARIANT) -> Path:
     torch.save(untrained(variant, seed)[0].state_dict(), path)
+    return path
+
+
+def changed(path: Path, **change: object) -> Path:
+    """The checkpoint with other fields in its spec."""
+    with safe_open(path, "pt") as file:
+        spec = json.loads(file.metadata()[METADATA_KEY])
+    save_file(load_file(path), path, {METADATA_KEY: json.dumps(spec | change)})
     return path
 
 
@@ -110,6 +122,29 @@ def test_a_variant_that_nobody_published_is_answered_with_its_choices(weights: s
         resolve(weights, "fcn-alexnet-owt", None, tmp_path, never)
     assert "fcn-edge train --variant fcn-alexnet-owt --weights alexnet" in str(caught.value)
     assert "--weights untrained" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"schema": SCHEMA + 1}, f"has schema {SCHEMA + 1}"), ({"classes": 3}, "is not a spec")]
+)
+def test_a_spec_that_cannot_be_read_is_never_taken_for_none(change: dict[str, int], said: str, tmp_path: Path) -> None:
+    """A checkpoint of noise that a newer fcn-edge wrote, loaded as bare weights, would say that it is trained."""
+    path = changed(checkpoint(tmp_path / f"runs/new/{VARIANT}.safetensors", 1), **change)
+    with pytest.raises(SpecError, match=said):
+        resolve(str(path), VARIANT, None, tmp_path, never)
+
+
+def test_a_checkpoint_of_a_newer_fcn_edge_is_passed_over_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = checkpoint(tmp_path / f"runs/old/{VARIANT}.safetensors", 1)
+    new = changed(checkpoint(tmp_path / f"runs/new/{VARIANT}.safetensors", 2), schema=SCHEMA + 1)
+    save_file({"features": torch.zeros(2)}, tmp_path / "runs/old/features.safetensors")
+    os.utime(old, (1, 1))
+    assert resolve(None, VARIANT, None, tmp_path, never).path == old
+    (said,) = caplog.messages
+    assert said.startswith(f"{new} is passed over: ")
+    assert f"schema {SCHEMA + 1}" in said
 
 
 def test_noise_is_the_same_each_time_says_so_and_has_to_be_asked_for(tmp_path: Path) -> None:
