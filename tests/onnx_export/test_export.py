@@ -135,6 +135,14 @@ class DecidedWhileTracing(Lite):
         return scores if planes.max() <= -1 else -scores
 
 
+class ScaledWhileTracing(Lite):
+    """The same labels, from scores twice as large."""
+
+    def scores(self, planes: torch.Tensor) -> torch.Tensor:
+        scores = super().scores(planes)
+        return scores if planes.max() <= -1 else 2 * scores
+
+
 class TestFailedChecks:
     def export(self, network, folder: Path, photos) -> None:
         export(network, untrained("fcn8s-lite")[1], folder / "broken.onnx", photos)
@@ -150,6 +158,13 @@ class TestFailedChecks:
         torch.manual_seed(0)
         with pytest.raises(FcnEdgeError, match="of the labels agree with PyTorch"):
             self.export(DecidedWhileTracing(), tmp_path, photos)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+    def test_scores_that_differ_under_equal_labels_are_told_and_no_file_is_left(self, tmp_path, photos):
+        torch.manual_seed(0)
+        with pytest.raises(FcnEdgeError, match="labels agree with PyTorch, but a score differs by"):
+            self.export(ScaledWhileTracing(), tmp_path, photos)
         assert not list(tmp_path.iterdir())
 
 
