@@ -146,7 +146,7 @@ def evaluate(
     truth_classes: what the masks' indices mean, all of them classes of the model; the model's own where None.
     tolerance:     of the boundary F-score, in pixels.
     Raises UsageError for a class that the model does not have, DataError where pictures and masks do not
-    fit each other or the model's classes (all of them are named), or where nothing is left to measure.
+    fit each other or the model's classes (all of them are named in the log), or where nothing is left to measure.
     """
     spec = segmenter.spec
     over = _indices(spec.classes, classes)

@@ -1,4 +1,4 @@
-"""Every mask is looked at before anything starts, and all that are wrong are told at once.
+"""Every mask is looked at before anything starts, and all that are wrong are named at once.
 
 An epoch takes an hour on a small machine; the one mask that does not fit its picture would end it at a
 random step, and the next one the next run.
@@ -6,6 +6,7 @@ random step, and the next one the next run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,14 +18,15 @@ from fcn_edge.data.samples import Sample
 from fcn_edge.errors import DataError
 from fcn_edge.spec import VOID
 
-NAMED_IN_AN_ERROR = 5  # ids listed behind the first: enough to see a pattern, short enough for one line
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]  # wraps what is iterated over, such as in a bar
 
 
 def check(samples: Sequence[Sample], num_classes: int, progress: Progress | None = None) -> None:
-    """Look at every picture and its mask; raise one DataError that counts all that are wrong and names the first.
+    """Look at every picture and its mask; all that are wrong are named in the log, a line each.
 
+    Raises one DataError then, which counts them and names the first.
     Wrong is: a file that is missing or unreadable, a mask of another size than its picture, colours
     instead of indices, an index that is neither below `num_classes` nor void.
     """
@@ -34,9 +36,16 @@ def check(samples: Sequence[Sample], num_classes: int, progress: Progress | None
         problems: Iterable[str | None] = pool.map(lambda sample: problem(sample, num_classes), samples)
         if progress is not None:
             problems = progress(problems)
-        wrong = [(sample.id, found) for sample, found in zip(samples, problems, strict=True) if found]
+        wrong = [found for found in problems if found]
     if wrong:
-        raise DataError(_summary(wrong, len(samples)))
+        if len(wrong) > 1:
+            for found in wrong:
+                log.warning("%s", found)
+        above = "; all are named above" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{len(wrong)} of {len(samples)} masks do not fit, first: {wrong[0]}{above}. "
+            "Mend them, or take their ids off the list."
+        )
 
 
 def problem(sample: Sample, num_classes: int) -> str | None:
@@ -58,15 +67,3 @@ def problem(sample: Sample, num_classes: int) -> str | None:
         void = "" if sample.void == VOID else f", {sample.void} is void"
         return f"{sample.mask} holds index {strange[0]}, {num_classes} classes end at {last}{void}"
     return None
-
-
-def _summary(wrong: Sequence[tuple[str, str]], total: int) -> str:
-    """One line for the (id, problem) pairs in `wrong`."""
-    others = [id for id, _ in wrong[1 : 1 + NAMED_IN_AN_ERROR]]
-    more = len(wrong) - 1 - len(others)
-    also = f"; also {', '.join(others)}" if others else ""
-    also += f" and {more} more" if more else ""
-    return (
-        f"{len(wrong)} of {total} masks do not fit, first: {wrong[0][1]}{also}. "
-        "Mend them, or take their ids off the list."
-    )

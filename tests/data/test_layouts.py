@@ -82,11 +82,14 @@ def test_a_camvid_index_above_void_is_named_as_the_mask_stores_it(camvid: Path) 
         check(open_data([f"{camvid}:train"]).samples, 11)
 
 
-def test_a_camvid_picture_without_mask_and_a_mask_without_picture_are_both_named(camvid: Path) -> None:
+def test_a_camvid_picture_without_mask_and_a_mask_without_picture_are_both_named(
+    camvid: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (camvid / "trainannot/a.png").unlink()
     (camvid / "train/b.png").unlink()
-    with pytest.raises(DataError, match=r"2 of 2 .*trainannot/a\.png: there is no such file; also b"):
+    with pytest.raises(DataError, match=r"2 of 2 .*trainannot/a\.png: there is no such file; all are named"):
         check(open_data([f"{camvid}:train"]).samples, 11)
+    assert caplog.messages[1] == f"{camvid}/train/b.png: there is no such file"
 
 
 def test_several_lists_are_one_data_set_even_where_their_pictures_share_names(camvid: Path) -> None:
@@ -134,11 +137,14 @@ def test_lists_are_files_or_folders(own: Path) -> None:
     assert ids(open_data([str(own)], default="late")) == ["three"]
 
 
-def test_masks_of_colours_are_named_all_of_them(own: Path) -> None:
+def test_masks_of_colours_are_named_all_of_them(own: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("one", "two"):
         put(own / f"masks/{name}.png", PICTURE)
-    with pytest.raises(DataError, match=r"2 of 2 .*one\.png: the mask holds colours .*; also two\. "):
+    with pytest.raises(DataError, match=r"2 of 2 .*one\.png: the mask holds colours .*; all are named above\. "):
         check(open_data([str(own)]).samples, 2)
+    assert [message.partition(": ")[0] for message in caplog.messages] == [
+        f"{own}/masks/{n}.png" for n in ("one", "two")
+    ]
 
 
 def test_a_list_that_names_what_is_not_there_is_found_by_check(own: Path) -> None:

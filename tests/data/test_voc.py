@@ -167,7 +167,7 @@ def test_good_samples_pass_and_progress_sees_each(voc: Path) -> None:
     assert len(seen) == 3
 
 
-def test_all_wrong_masks_are_named_at_once_the_first_with_its_sizes(voc: Path) -> None:
+def test_all_wrong_masks_are_named_at_once(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_mask(voc / "SegmentationClass/a.png", np.zeros((30, 39)))
     (voc / "JPEGImages/b.jpg").unlink()
     write_mask(voc / "SegmentationClass/c.png", np.full((30, 40), 21))
@@ -176,11 +176,19 @@ def test_all_wrong_masks_are_named_at_once_the_first_with_its_sizes(voc: Path) -
     with pytest.raises(DataError) as caught:
         check(samples, 21)
     assert str(caught.value).startswith("4 of 4 masks do not fit, first: ")
-    assert "SegmentationClass/a.png is 39x30, its picture 40x30; also b, c, d." in str(caught.value)
-    with pytest.raises(DataError, match=r"2 of 2 .*c\.png holds index 21, 21 classes end at 20; also d"):
+    assert "SegmentationClass/a.png is 39x30, its picture 40x30; all are named above." in str(caught.value)
+    assert [message.split(f"{voc}/")[1][:20] for message in caplog.messages] == [
+        "SegmentationClass/a.",
+        "JPEGImages/b.jpg: th",
+        "SegmentationClass/c.",
+        "SegmentationClass/d.",
+    ]
+    with pytest.raises(DataError, match=r"2 of 2 .*c\.png holds index 21, 21 classes end at 20; all are named above"):
         check(samples[2:], 21)
-    with pytest.raises(DataError, match=r"1 of 1 .*b\.jpg: there is no such file"):
+    caplog.clear()
+    with pytest.raises(DataError, match=r"1 of 1 .*b\.jpg: there is no such file\. Mend"):
         check(samples[1:2], 21)
+    assert not caplog.messages
 
 
 def test_a_jpeg_that_breaks_off_is_named_though_opencv_would_fill_it_with_gray(voc: Path) -> None:
