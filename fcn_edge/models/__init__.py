@@ -68,7 +68,7 @@ VARIANTS = {
     ),
     "fcn-googlenet": Variant("the paper's FCN-GoogLeNet, at stride 32", "fcn_edge.models.googlenet:fcn_googlenet"),
     "fcns-vgg16": Variant(
-        "VGG16 with a decoder of five transposed convolutions, all five pools added in, scored at full size",
+        "VGG16 with a decoder of five transposed convolutions, the first four pools added in, scored at full size",
         "fcn_edge.models.fcns:fcns_vgg16",
     ),
     "fcn8s-interp": Variant(
