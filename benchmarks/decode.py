@@ -23,6 +23,8 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from fcn_edge.runtime.files import read_spec
+
 ROOT = Path(__file__).parent.parent
 SLOW = 0.02  # seconds: what takes longer is called in every tenth round only
 OURS = "decode, the photo's scores"
@@ -145,6 +147,8 @@ def main() -> None:
         torch_version = ""
     print(f"{platform.machine()}, {os.cpu_count()} cores; numpy {np.__version__}{torch_version}; decode: 1 thread")
     show_import()
+    spec = read_spec(arguments.model)
+    print(f"scores of {spec.name}{'' if spec.trained else ' (UNTRAINED: seeded noise)'}")
     for size, crop in (((512, 512), 1.0), ((1080, 1920), 16 / 9)):
         view = middle(photo, crop)
         scores = network_scores(arguments.model, view, 512)

@@ -112,6 +112,8 @@ def race(contestants: list[Contestant], frame: np.ndarray, rounds: int) -> None:
 
 def report(contestants: list[Contestant], threads: int, rounds: int) -> None:
     versions = {name: v for each in contestants for name, v in each.segmenter.backend.versions.items()}
+    for name in sorted({each.segmenter.spec.name for each in contestants if not each.segmenter.spec.trained}):
+        print(f"UNTRAINED: {name} holds seeded noise; its labels mean nothing")
     print(f"{cpu_name()}, {physical_cores()} cores, {threads} threads")
     print(" ".join(flag for flag in TELLING_FLAGS if flag in cpu_flags()))
     print(", ".join(f"{name} {version}" for name, version in versions.items()) + f", OpenCV {cv2.__version__}")

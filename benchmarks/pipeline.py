@@ -99,6 +99,7 @@ def speed(video: Path, threads: int | None, folder: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     with Segmenter(threads=threads) as segmenter:
         stages = Stages(video, segmenter, folder)
+        print(f"{segmenter.spec.name}{'' if segmenter.spec.trained else ' (UNTRAINED: seeded noise)'}")
         print(f"{segmenter.backend.name}, {segmenter.backend.precision}, {segmenter.backend.device}, {cores} cores")
         rounds: dict[str, list[Cost]] = {}
         rates, fractions = [], []
