@@ -50,7 +50,7 @@ def command(
     """Write a network as ONNX with dynamic N, H and W, checked against PyTorch on real photos."""
     from dataclasses import asdict, replace
 
-    from fcn_edge.errors import SinkError, unknown
+    from fcn_edge.errors import unknown
     from fcn_edge.folders import project_folder
     from fcn_edge.spec import Output
 
@@ -59,20 +59,29 @@ def command(
     common.need("torch", "onnx", "onnxsim", "onnxruntime", extra="export")
     from fcn_edge.models.weights import resolve
     from fcn_edge.onnx_export import export
+    from fcn_edge.video.writing import sink_errors
 
     folder = project_folder(project)
-    chosen = resolve(weights, variant, common.parse_padding(padding), folder, common.fetch_published)
+    if out is not None:
+        _check_free(out, force)  # before anything is read or downloaded
+
+    def fetch(name: str) -> Path:
+        _check_free(out or _path(folder, variant or common.DEFAULT_MODEL, form or "same", output), force)
+        return common.fetch_published(name)
+
+    form = common.parse_padding(padding)
+    chosen = resolve(weights, variant, form, folder, fetch)
     spec = chosen.spec
     common.say(_origin(chosen))
     if output == "labels":
         spec = replace(spec, output=Output("labels", 1, spec.output.grid))
     if quality:
         spec = replace(spec, quality=_figures(quality))
-    form = "" if spec.padding == "same" else f".{spec.padding}"
-    path = out or folder / "export" / f"{spec.name}{form}{'' if output == 'scores' else '.labels'}.onnx"
-    if path.exists() and not force:
-        raise SinkError(f"{path} is there already. Name another --out, or --force to replace it.")
-    exported = export(chosen.network, spec, path, _photos())
+    path = out or _path(folder, spec.name, spec.padding, output)
+    _check_free(path, force)
+    photos = _photos()
+    with sink_errors(path):
+        exported = export(chosen.network, spec, path, photos)
     for parity in exported.parity:
         common.say(
             f"  {parity.size[0]}x{parity.size[1]}: {parity.label_agreement:.4%} of the labels as in PyTorch, "
@@ -93,6 +102,19 @@ def command(
                 "spec": spec,
             }
         )
+
+
+def _path(folder: Path, name: str, padding: str, output: str) -> Path:
+    """Where an export goes that names no file."""
+    parts = [name, *([] if padding == "same" else [padding]), *([] if output == "scores" else [output]), "onnx"]
+    return folder / "export" / ".".join(parts)
+
+
+def _check_free(path: Path, force: bool) -> None:
+    from fcn_edge.errors import SinkError
+
+    if path.exists() and not force:
+        raise SinkError(f"{path} is there already. Name another --out, or --force to replace it.")
 
 
 def _origin(chosen: Resolved) -> str:

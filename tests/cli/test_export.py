@@ -41,6 +41,7 @@ def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
         (["--output", "boxes"], 2, "labels, scores"),
         (["--padding", "big"], 2, "paper, same"),
         (["--variant", "fcn-alexnet-owt"], 1, "--weights alexnet --data ...; or --weights untrained"),
+        (["--out", "/proc/nowhere/x.onnx"], 1, "/proc/nowhere/x.onnx: cannot be written"),
         (["--project", "nowhere"], 2, "--project nowhere is no folder"),
     ],
 )
@@ -49,7 +50,9 @@ def test_a_wrong_argument_is_one_line(arguments, status, said, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == status
     assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+    lines = done.stderr.splitlines()
+    assert len([line for line in lines if line.startswith("fcn-edge: ")]) == 1
+    assert all("weights from" in line for line in lines[:-1])
     assert not list(tmp_path.iterdir())
 
 
@@ -101,6 +104,18 @@ def test_published_weights_are_announced_fetched_checked_and_exported(tmp_path):
         fetched = run("models", "--download", "mine")
         assert fetched.stdout == f"{document['weights']['path']}\n"
         assert len(server.asked) == 1
+
+
+def test_a_file_in_the_way_is_told_before_anything_is_downloaded(tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/fcn-resnet50.labels.onnx").write_text("mine")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1"}
+    command = [sys.executable, "-m", "fcn_edge", "export", "--variant", "fcn-resnet50", "--output", "labels"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "fcn-edge: export/fcn-resnet50.labels.onnx is there already. Name another --out, or --force to replace it.\n"
+    )
 
 
 def test_without_a_network_the_choices_are_one_line(tmp_path):
