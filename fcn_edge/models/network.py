@@ -40,7 +40,8 @@ class Normalisation:
 
 
 IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # torchvision's, 0.485 * 255 and so on
-# The mean colour of ILSVRC's pictures, as Caffe's networks take it off.
+# The mean colour of ILSVRC 2012's pictures, which Caffe's networks take off: the mean over the places of Caffe's
+# ilsvrc_2012_mean.npy. fcn.berkeleyvision.org's infer.py has it, B first, in these digits.
 CAFFE = Normalisation((122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0), "BGR")
 
 
@@ -107,7 +108,7 @@ class Network(nn.Module, ABC):
         if wrong or not fitting:
             what = f"{wrong[0]} is {list(state[wrong[0]].shape)} there" if wrong else "no tensor has a name of it"
             raise ModelError(f"{where}: these weights do not fit this variant: {what}. See docs/weights.md.")
-        self.fold(fitting, normalisation)
+        self.fold(fitting, normalisation, where)
         self.take(fitting, where)
         return set(fitting)
 
@@ -142,7 +143,7 @@ class Network(nn.Module, ABC):
         """The convolution that sees the frame, and its name; the first that was made, unless overridden."""
         return next((name, module) for name, module in self.named_modules() if isinstance(module, nn.Conv2d))
 
-    def fold(self, state: dict[str, Tensor], given: Normalisation) -> None:
+    def fold(self, state: dict[str, Tensor], given: Normalisation, where: str) -> None:
         """Turn a first convolution in `state` that saw planes normalised as `given` into one for this network's."""
         name, _ = self.first_convolution()
         weight, own = state.get(f"{name}.weight"), self.normalisation
@@ -158,7 +159,11 @@ class Network(nn.Module, ABC):
         if f"{name}.bias" in state:
             state[f"{name}.bias"] = (state[f"{name}.bias"].double() + moved).to(weight.dtype)
         elif moved.abs().max() > 0:
-            raise ModelError(f"{name} has no bias that could take up another mean of the pictures' colours.")
+            raise ModelError(
+                f"{where}: trained on pictures less the mean colour {given.mean}, this variant takes off {own.mean}, "
+                f"and there is no {name}.bias to fold that into. Take weights that were trained on the latter; if "
+                "these were, say so in their file's metadata (docs/weights.md)."
+            )
 
     @torch.no_grad()
     def take_bgr(self) -> None:

@@ -346,6 +346,13 @@ class TestAnotherNormalisation:
         got = [self.inner(network, network.planes(frame)) for network in (plain, turned)]
         torch.testing.assert_close(got[0], got[1], rtol=1e-4, atol=1e-5)
 
+    def test_another_mean_without_a_bias_to_take_it_up_is_answered_with_the_file_and_a_mend(self, tmp_path):
+        path = tmp_path / "trunk.safetensors"
+        weight = {"features.0.0.weight": torch.ones(32, 3, 3, 3)}
+        save_file(weight, path, {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"})
+        with pytest.raises(ModelError, match=r"trunk\.safetensors: .* no features\.0\.0\.bias .*docs/weights\.md"):
+            adopt(models.build("fcn8s-lite", 21), path)
+
     def test_a_trunk_that_says_nothing_is_taken_as_it_is(self, tmp_path):
         state = self.save(tmp_path / "trunk.safetensors")
         network = models.build("fcn8s-lite", 21)
