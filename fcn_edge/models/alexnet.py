@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from fcn_edge.errors import ModelError
 from fcn_edge.models.convert import as_convolution
-from fcn_edge.models.network import IMAGENET, Geometry, Network, Normalisation
+from fcn_edge.models.network import CAFFE, IMAGENET, Geometry, Network, Normalisation
 
 # Krizhevsky et al. 2012, section 3.3, as Caffe computes it: alpha is shared by the channels that are summed.
 NEIGHBOURS, ALPHA, BETA = 5, 1e-4, 0.75
@@ -61,10 +61,7 @@ class Trunk:
     normalisation: Normalisation
 
 
-# Caffe's networks see B, G, R in 0..255 less the mean colour of ImageNet, in Caffe's own figures.
-CAFFENET = Trunk(
-    (96, 256, 384, 384, 256), 2, True, Normalisation((122.67891434, 116.66876762, 104.00698793), (1, 1, 1), "BGR")
-)
+CAFFENET = Trunk((96, 256, 384, 384, 256), 2, True, CAFFE)
 SINGLE_COLUMN = Trunk((64, 192, 384, 256, 256), 1, False, IMAGENET)
 
 
