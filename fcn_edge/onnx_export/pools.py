@@ -14,11 +14,8 @@ from fcn_edge.errors import FcnEdgeError
 POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
-def check_pools(model: onnx.ModelProto, name: str) -> int:
-    """How many pools of the graph round up, each proved to have the same size everywhere.
-
-    Raises FcnEdgeError for one that has not.
-    """
+def check_pools(model: onnx.ModelProto, name: str) -> None:
+    """Raise FcnEdgeError for a pool of the graph that rounds up and has another size in TensorRT at some input."""
     rounding = [node for node in model.graph.node if node.op_type in POOLS and _attributes(node).get("ceil_mode")]
     for node in rounding:
         attributes = _attributes(node)
@@ -33,7 +30,6 @@ def check_pools(model: onnx.ModelProto, name: str) -> int:
                     f"{end}: at some sizes TensorRT makes a row more of it than PyTorch. Nothing was written. Drop "
                     "ceil_mode and pad what it reads, or take a kernel of at least stride + padding."
                 )
-    return len(rounding)
 
 
 def never_starts_in_padding(kernel: int, stride: int, end: int) -> bool:

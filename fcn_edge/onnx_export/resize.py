@@ -33,8 +33,8 @@ class BilinearResize(nn.Module):
 
 
 @contextmanager
-def resizes(network: nn.Module) -> Generator[int, None, None]:
-    """Within it, the bilinear transposed convolutions of `network` are `BilinearResize`; gives how many."""
+def resizes(network: nn.Module) -> Generator[None, None, None]:
+    """Within it, the bilinear transposed convolutions of `network` are `BilinearResize`."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
@@ -42,7 +42,7 @@ def resizes(network: nn.Module) -> Generator[int, None, None]:
                 setattr(parent, name, BilinearResize(layer.stride[0], int(layer.padding[0])))
                 replaced.append((parent, name, layer))
     try:
-        yield len(replaced)
+        yield
     finally:
         for parent, name, layer in replaced:
             setattr(parent, name, layer)

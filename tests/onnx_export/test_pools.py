@@ -57,12 +57,12 @@ def test_an_unsafe_pool_is_named():
 
 
 @pytest.mark.parametrize("model", [pool_model("n", 2, 2, 0), pool_model("n", 3, 2, 1, kind="AveragePool")])
-def test_safe_pools_are_counted(model):
-    assert check_pools(model, "mine") == 1
+def test_safe_pools_pass(model):
+    check_pools(model, "mine")
 
 
 def test_pools_that_round_down_are_no_concern():
-    assert check_pools(pool_model("n", 2, 2, 1, ceil=0), "mine") == 0
+    check_pools(pool_model("n", 2, 2, 1, ceil=0), "mine")
 
 
 def test_an_export_with_an_unsafe_pool_leaves_no_file(tmp_path: Path):

@@ -20,9 +20,8 @@ def test_the_file_resizes_to_what_the_transposed_convolution_gives(factor, paddi
     file = tmp_path / "m.onnx"
     network = nn.Sequential(learned(3, factor, padding))
     settings = {"opset_version": OPSET, "input_names": ["x"], "dynamic_axes": {"x": {0: "N", 2: "H", 3: "W"}}}
-    with resizes(network) as count:
+    with resizes(network):
         torch.onnx.export(network, (torch.zeros(2, 3, 5, 4),), str(file), dynamo=False, **settings)
-    assert count == 1
     kinds = {node.op_type for node in onnx.load(file).graph.node}
     assert "Resize" in kinds
     assert "ConvTranspose" not in kinds
@@ -44,8 +43,9 @@ def test_the_network_is_left_as_it_was():
 def test_channels_kept_apart_by_groups_are_seen_too():
     layer = nn.ConvTranspose2d(3, 3, 4, stride=2, groups=3, bias=False)
     layer.weight = nn.Parameter(bilinear(2).repeat(3, 1, 1, 1))
-    with resizes(nn.Sequential(layer)) as count:
-        assert count == 1
+    network = nn.Sequential(layer)
+    with resizes(network):
+        assert network[0] is not layer
 
 
 @pytest.mark.parametrize("change", ["weight", "bias", "stride"])
@@ -58,6 +58,5 @@ def test_what_is_not_bilinear_stays(change):
     if change == "stride":
         layer.stride = (1, 1)
     network = nn.Sequential(layer)
-    with resizes(network) as count:
-        assert count == 0
+    with resizes(network):
         assert network[0] is layer
