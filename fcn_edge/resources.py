@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+DEFAULT_MODEL = "fcn8s-lite"  # the bundled model, and its variant, where none is named
 
 
 def folder(name: str) -> Path:

@@ -21,6 +21,7 @@ import numpy as np
 from fcn_edge.decode import decode
 from fcn_edge.errors import BackendError, FcnEdgeError, SourceError, UsageError, unknown
 from fcn_edge.prepare import Layout, Size, lay_out, prepare
+from fcn_edge.resources import DEFAULT_MODEL
 from fcn_edge.runtime import open_backend
 from fcn_edge.runtime.files import find, read_spec
 from fcn_edge.runtime.protocol import Backend
@@ -72,7 +73,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | Path = "fcn8s-lite",
+        model: str | Path = DEFAULT_MODEL,
         backend: str = "auto",
         precision: str | None = None,
         size: int | Size | None = None,

@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import typer
 
 from fcn_edge.errors import FcnEdgeError, UsageError, unknown
-
-DEFAULT_MODEL = "fcn8s-lite"
+from fcn_edge.resources import DEFAULT_MODEL as DEFAULT_MODEL
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, an ONNX file or a checkpoint.")]
 Backend = Annotated[str, typer.Option("--backend", help="auto, onnxruntime, openvino, torch or litert.")]

@@ -52,11 +52,12 @@ def listing(project: Path = Path()) -> dict[str, Any]:
     from fcn_edge.folders import cache_folder
     from fcn_edge.models import VARIANTS
     from fcn_edge.models.published import WEIGHTS
-    from fcn_edge.runtime.files import bundled, read_spec
+    from fcn_edge.runtime.files import bundled, newest_checkpoints, read_spec
 
+    own = newest_checkpoints(project)
     return {
         "variants": {
-            name: {"summary": variant.summary, "padding": variant.padding, "weights": _weights(name, project)}
+            name: {"summary": variant.summary, "padding": variant.padding, "weights": _weights(name, own.get(name))}
             for name, variant in VARIANTS.items()
         },
         "published": {
@@ -82,12 +83,11 @@ def listing(project: Path = Path()) -> dict[str, Any]:
     }
 
 
-def _weights(variant: str, project: Path) -> dict[str, Any]:
+def _weights(variant: str, own: Path | None) -> dict[str, Any]:
     """What `export` would find for the variant, and what `train` could start from."""
     from fcn_edge.models.published import of_variant
-    from fcn_edge.runtime.files import bundled, newest_checkpoint
+    from fcn_edge.runtime.files import bundled
 
-    own = newest_checkpoint(project, variant)
     return {
         "project": None if own is None else str(own),
         "bundled": variant in bundled(),

@@ -7,7 +7,7 @@ check_hash). None was made from a copy that happened to arrive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,9 +144,9 @@ WEIGHTS = {
 }
 
 
-def of_variant(variant: str, trunk: bool = False) -> list[str]:
+def of_variant(variant: str, trunk: bool = False, table: Mapping[str, Published] = WEIGHTS) -> list[str]:
     """Names of the weights that are published for the variant, or for its trunk, the best choice first."""
-    return [name for name, weights in WEIGHTS.items() if weights.trunk == trunk and variant in weights.variants]
+    return [name for name, weights in table.items() if weights.trunk == trunk and variant in weights.variants]
 
 
 def download(

@@ -17,13 +17,12 @@ from fcn_edge.files import sha256
 from fcn_edge.models.checkpoint import adopt, describe, load, untrained
 from fcn_edge.models.network import CAFFE, Network, Normalisation
 from fcn_edge.models.published import WEIGHTS, Published, of_variant
-from fcn_edge.runtime.files import bundled, newest_checkpoint, spec_text
+from fcn_edge.resources import DEFAULT_MODEL
+from fcn_edge.runtime.files import bundled, newest_checkpoints, spec_text
 from fcn_edge.spec import VOC_CLASSES, ModelSpec, Padding, from_json
 
 Origin = Literal["file", "project", "bundled", "published", "untrained"]
 Fetch = Callable[[str], Path]  # a published name to the file in the cache
-
-DEFAULT = "fcn8s-lite"
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ def resolve(
     if weights not in (None, "published", "untrained"):
         path = Path(weights)
         return Resolved(*_open(path, variant, padding), "file", path)
-    variant = variant or DEFAULT
+    variant = variant or DEFAULT_MODEL
     if weights == "untrained":
         return Resolved(*untrained(variant, padding=padding or models.VARIANTS[variant].padding[0]), "untrained")
-    if weights is None and (path := newest_checkpoint(project, variant)):
+    if weights is None and (path := newest_checkpoints(project).get(variant)):
         return Resolved(*_open(path, variant, padding), "project", path)
     if weights is None and variant in bundled():
         path = bundled()[variant].with_suffix(".safetensors")
@@ -116,7 +115,7 @@ def _published(
     table: Mapping[str, Published],
     searched: bool,
 ) -> Resolved:
-    names = [name for name, entry in table.items() if not entry.trunk and variant in entry.variants]
+    names = of_variant(variant, table=table)
     if not names:
         none = f"no checkpoint in {project / 'runs'}, none bundled, none published" if searched else "none published"
         raise ModelError(f"{variant} has no weights: {none}. {_choices(variant)}")

@@ -46,17 +46,17 @@ def find(model: str | Path) -> Path:
     raise unknown("bundled model", str(model), names)
 
 
-def newest_checkpoint(project: Path, variant: str) -> Path | None:
-    """The checkpoint of the variant that was last written below the project's `runs`; None where there is none."""
-    found: list[Path] = []
-    for path in project.glob("runs/*/*.safetensors"):
+def newest_checkpoints(project: Path) -> dict[str, Path]:
+    """By variant, the checkpoint that was last written below the project's `runs`."""
+    found: dict[str, Path] = {}
+    for path in sorted(project.glob("runs/*/*.safetensors"), key=lambda path: path.stat().st_mtime):
         try:
             text = spec_text(path)  # None: no network, but features that a run keeps
-            if text is not None and from_json(text, str(path)).variant == variant:
-                found.append(path)
+            if text is not None:
+                found[from_json(text, str(path)).variant] = path
         except (ModelError, SpecError) as error:
             log.warning("%s is passed over: %s", path, error)
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return found
 
 
 def read_spec(path: Path) -> ModelSpec:
