@@ -33,14 +33,14 @@ from fcn_edge.cli.common import track
 from fcn_edge.data import open_data, read_image, read_mask, read_truth
 from fcn_edge.evaluation import evaluate
 from fcn_edge.metrics import Scores, confusion, mean
-from fcn_edge.overlay import overlay
 from fcn_edge.resources import demo_photos
 from fcn_edge.segmenter import Segmenter
-from fcn_edge.spec import VOID, voc_palette
+from fcn_edge.spec import VOC_CLASSES, voc_palette
 
 FOLDER = Path("docs/results")
 COVERED = ("background", "cat", "cow", "dog", "horse", "person", "sheep")  # the best covered by the training lists
 ABLATION = ("edge-32s", "edge-16s", "edge-8s")
+VOID_COLOR = (224, 224, 192)  # of VOC's own masks
 FLOPS_SIDE = 512
 ROUNDS, WARMUP = 30, 3
 FRAME = (375, 500)  # (H, W) of a common VOC picture
@@ -241,9 +241,9 @@ def draw_pictures(options: argparse.Namespace) -> None:
             with Segmenter(options.runs / name / f"{name}.onnx") as segmenter:
                 labels = segmenter(frame).labels
                 found = Scores(confusion(truth, labels, len(segmenter.spec.classes)))
-                paint(axis, frame, labels, segmenter.spec.palette)
+                paint(axis, labels, segmenter.spec.palette)
             axis.set_xlabel(f"mean IoU {found.mean_iou:.3f}")
-        paint(line[1], frame, truth, voc_palette(VOID))
+        paint(line[1], truth, voc_palette(len(VOC_CLASSES)))
         for axis in line:
             axis.set(xticks=[], yticks=[])
     figure.savefig(options.out, dpi=80)
@@ -258,8 +258,11 @@ def shown(options: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(read_image(sample.image), read_truth(sample)) for sample in samples]
 
 
-def paint(axis: Any, frame: np.ndarray, labels: np.ndarray, palette: Any) -> None:
-    axis.imshow(overlay(frame, np.where(labels == VOID, 0, labels).astype(np.uint8), palette, 0.65)[..., ::-1])
+def paint(axis: Any, labels: np.ndarray, palette: Any) -> None:
+    """Labels alone in the data set's colours, as the paper shows them; void in VOC's own."""
+    colors = np.full((256, 3), VOID_COLOR, np.uint8)
+    colors[: len(palette)] = palette
+    axis.imshow(colors[labels])
 
 
 # ---- the page
