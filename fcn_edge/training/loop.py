@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -92,100 +92,174 @@ def train(
     origin:     a hash of all that the run starts from beside its recipe; another one is not continued.
     """
     recipe, steps = views.recipe, views.last_step
-    kind = recipe.loss or network.loss
-    always_frozen = (*recipe.frozen, network.trunk) if recipe.frozen_trunk_steps >= steps else recipe.frozen
-    _freeze(network, always_frozen)
+    learner = _set_up(network, pretrained, views, fabric, class_weights)
+    state = load_state(folder, recipe, origin)
+    if state:
+        learner.restore(state)
+    step = state.step if state else 0
+    record = _Record(learner, views, folder, origin, state) if fabric.is_global_zero else None
+    del state  # as large as the network and its optimizer
+
+    for parts in _batches(learner, views, step, workers):
+        losses = _step(learner, parts, step, steps)
+        step += 1
+        validates = step == steps or recipe.validates_at(step, len(views.samples))
+        if record:
+            quality = record.measure(step, losses, validate if validates else None, keep_best)
+        if validates:
+            fabric.barrier()  # the first process is busy with it
+        if record:
+            yield Progress(step, steps, record.meter.loss, record.meter.speed, quality)
+    if record:
+        record.log.close()
+    if learner.average:
+        network.load_state_dict(learner.averaged.state_dict())
+
+
+@dataclass
+class _Learner:
+    """What learns, and what it learns with."""
+
+    fabric: Fabric
+    network: Network
+    model: Any  # `network` as it runs on the devices
+    optimizer: Optimizer
+    average: AveragedModel | None
+    recipe: Recipe
+    class_weights: Tensor | None
+    idle: tuple[str, ...]  # prefixes of the parameters that never learn
+
+    @property
+    def averaged(self) -> Network:
+        """What is validated and kept."""
+        return cast(Network, self.average.module) if self.average else self.network
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        ema = self.average.state_dict() if self.average else {}
+        return {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "ema": ema}
+
+    def restore(self, state: RunState) -> None:
+        self.network.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        if self.average:
+            self.average.load_state_dict(state.ema)
+
+
+def _set_up(
+    network: Network, pretrained: set[str], views: Views, fabric: Fabric, class_weights: list[float] | None
+) -> _Learner:
+    recipe = views.recipe
+    idle = recipe.frozen
+    if recipe.frozen_trunk_steps >= views.last_step:
+        idle = (*idle, network.trunk)
+    if views.features is not None:
+        idle = (*idle, *_unread(network, views[0]["features"]))
+    _freeze(network, idle)  # before the devices' processes settle which gradients to wait for
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model, optimizer = fabric.setup(network, _optimizer(network, pretrained, recipe))
     for method in ("training_scores", "head_scores"):
         if hasattr(network, method):
             model.mark_forward_method(method)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
-    averaged = cast(Network, average.module) if average else network
     weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
+    return _Learner(fabric, network, model, optimizer, average, recipe, weights, idle)
 
-    state = load_state(folder, recipe, origin)
-    step, best = (state.step, state.best) if state else (0, -1.0)
-    if state:
-        network.load_state_dict(state.model)
-        optimizer.load_state_dict(state.optimizer)
-        if average:
-            average.load_state_dict(state.ema)
-        del state
-    leads = fabric.is_global_zero
-    log = Log(folder, step) if leads else None
-    meter, saving = _Meter(recipe.batch), _Saving()
 
-    batches: Iterable[list[Part]] = ()
-    if step < steps:
-        workers = _workers() if workers is None else workers
-        source = loader(views, step, workers, fabric.global_rank, fabric.world_size)
-        batches = cast(Any, fabric.setup_dataloaders(source, use_distributed_sampler=False))
-        model.train()
-        _freeze(network, (*recipe.frozen, network.trunk) if step < recipe.frozen_trunk_steps else recipe.frozen)
-    for parts in batches:
-        if step == recipe.frozen_trunk_steps:
-            _freeze(network, recipe.frozen)
-        torch.manual_seed((recipe.seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank)  # for dropout
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * _decay(step, recipe, steps)
+def _unread(network: Network, features: list[Tensor]) -> list[str]:
+    """The parameters that have no part in the scores of kept features: those of auxiliary heads."""
+    scores = cast(Any, network.eval()).head_scores(tuple(maps[None].float() for maps in features))
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(scores.sum(), parameters, allow_unused=True)
+    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
 
-        # Sums over the batch's own counts: how it is parted, on how many devices, changes nothing but rounding.
-        counts = cast(Tensor, fabric.all_reduce(_counts(parts, recipe, weights), reduce_op="sum")).clamp(min=1)
-        sums = torch.zeros(3, device=fabric.device)
-        for number, part in enumerate(parts, 1):
-            with fabric.no_backward_sync(model, enabled=number < len(parts)) if len(parts) > 1 else nullcontext():
-                losses = _losses(_scores(model, part), part, network, recipe, weights, kind) / counts
-                # the devices' gradients are averaged, and are to be summed
-                fabric.backward(_total(losses, recipe) * fabric.world_size)
-            sums += losses.detach()
-        labels, aux, soft = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
-        loss = _total((labels, aux, soft), recipe)
-        if not math.isfinite(loss):
-            raise FcnEdgeError(f"step {step + 1}: the loss is {loss}. Take a lower `rate` or a longer `warmup`.")
-        if recipe.clip:
-            fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if average:
-            average.update_parameters(network)
-        step += 1
 
-        meter.add(loss=loss, label_loss=labels, aux_loss=aux, soft_loss=soft)
-        if not leads:
-            if _validates(step, steps, views):
-                fabric.barrier()
-            continue
-        assert log is not None
-        if step % LOG_EVERY == 0 or step == steps:
-            epoch = step * recipe.batch / len(views.samples)
-            log.add(step, epoch=epoch, rate=optimizer.param_groups[0]["lr"], **meter.read())
+def _batches(learner: _Learner, views: Views, step: int, workers: int | None) -> Iterable[list[Part]]:
+    """Those from `step` on, this process's share; the network is made ready to learn from them."""
+    if step >= views.last_step:
+        return ()
+    learner.model.train()
+    _freeze_until(learner, step)
+    fabric = learner.fabric
+    workers = _workers() if workers is None else workers
+    source = loader(views, step, workers, fabric.global_rank, fabric.world_size)
+    return cast(Any, fabric.setup_dataloaders(source, use_distributed_sampler=False))
+
+
+def _step(learner: _Learner, parts: list[Part], step: int, steps: int) -> dict[str, float]:
+    """One update of the weights; the losses of the whole batch, over all devices."""
+    fabric, recipe, optimizer = learner.fabric, learner.recipe, learner.optimizer
+    if step == recipe.frozen_trunk_steps:
+        _freeze_until(learner, step)
+    torch.manual_seed((recipe.seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank)  # for dropout
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * _decay(step, recipe, steps)
+
+    # Sums over the batch's own counts: how it is parted, on how many devices, changes nothing but rounding.
+    counts = _counts(parts, recipe, learner.class_weights)
+    counts = cast(Tensor, fabric.all_reduce(counts, reduce_op="sum")).clamp(min=1)
+    sums = torch.zeros(3, device=fabric.device)
+    for number, part in enumerate(parts, 1):
+        more_follow = number < len(parts)
+        with fabric.no_backward_sync(learner.model) if more_follow else nullcontext():
+            losses = _losses(_scores(learner.model, part), part, learner) / counts
+            # the devices' gradients are averaged, and are to be summed
+            fabric.backward(_total(losses, recipe) * fabric.world_size)
+        sums += losses.detach()
+    labels, aux, soft = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
+    loss = _total((labels, aux, soft), recipe)
+    if not math.isfinite(loss):
+        raise FcnEdgeError(f"step {step + 1}: the loss is {loss}. Take a lower `rate` or a longer `warmup`.")
+
+    if recipe.clip:
+        fabric.clip_gradients(learner.model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if learner.average:
+        learner.average.update_parameters(learner.network)
+    return {"loss": loss, "label_loss": labels, "aux_loss": aux, "soft_loss": soft}
+
+
+class _Record:
+    """What the first process does after each step: log, validate, save."""
+
+    def __init__(self, learner: _Learner, views: Views, folder: Path, origin: str, state: RunState | None) -> None:
+        self.learner, self.views, self.folder, self.origin = learner, views, folder, origin
+        self.best, self.saving = state.best if state else -1.0, _Saving()
+        self.meter = _Meter(learner.recipe.batch, *((state.sums, state.count) if state else ({}, 0)))
+        if state is None:
+            self.save(0)  # before anything else: what lies in a folder without a state is not this run's
+        self.log = Log(folder, state.step if state else 0)
+
+    def measure(
+        self,
+        step: int,
+        losses: dict[str, float],
+        validate: Callable[[Network], Quality] | None,
+        keep_best: Callable[[Network, Quality], None],
+    ) -> Quality | None:
+        """The figures where this step ends with a validation."""
+        recipe, last = self.learner.recipe, step == self.views.last_step
+        self.meter.add(losses)
+        if step % LOG_EVERY == 0 or last:
+            epoch = step * recipe.batch / len(self.views.samples)
+            self.log.add(step, epoch=epoch, rate=self.learner.optimizer.param_groups[0]["lr"], **self.meter.read())
         quality = None
-        if _validates(step, steps, views):
-            quality = validate(averaged)
-            log.add(step, **quality._asdict())
-            log.draw()
-            if quality.mean_iou > best:
-                best = quality.mean_iou
-                keep_best(averaged, quality)
-            meter.restart()
-        if step == steps or quality or saving.is_due():
-            ema = average.state_dict() if average else {}
-            with saving:
-                save_state(
-                    folder, RunState(step, best, network.state_dict(), optimizer.state_dict(), ema), recipe, origin
-                )
-        if quality:
-            fabric.barrier()
-        yield Progress(step, steps, meter.loss, meter.speed, quality)
-    if log:
-        log.close()
-    if average:
-        network.load_state_dict(averaged.state_dict())
+        if validate:
+            with self.meter.paused():
+                quality = validate(self.learner.averaged)
+                self.log.add(step, **quality._asdict())
+                self.log.draw()
+                if quality.mean_iou > self.best:
+                    self.best = quality.mean_iou
+                    keep_best(self.learner.averaged, quality)
+        if quality or self.saving.is_due():
+            self.save(step)
+        return quality
 
-
-def _validates(step: int, steps: int, views: Views) -> bool:
-    return step == steps or views.recipe.validates_at(step, len(views.samples))
+    def save(self, step: int) -> None:
+        state = RunState(step, self.best, **self.learner.state(), sums=self.meter.sums, count=self.meter.count)
+        with self.saving:
+            save_state(self.folder, state, self.learner.recipe, self.origin)
 
 
 def _scores(model: Any, part: Part) -> list[Tensor]:
@@ -204,11 +278,10 @@ def _counts(parts: list[Part], recipe: Recipe, weights: Tensor | None) -> Tensor
     return torch.stack([pixels, pixels, torch.stack(taught).sum() if taught else torch.zeros_like(pixels)])
 
 
-def _losses(
-    scores: list[Tensor], part: Part, network: Network, recipe: Recipe, weights: Tensor | None, kind: Any
-) -> Tensor:
+def _losses(scores: list[Tensor], part: Part, learner: _Learner) -> Tensor:
     """Sums (3,) over a part's pixels: of the main head, of the auxiliary ones, against the teacher."""
-    grid, stride = network.geometry.grid, recipe.loss_stride
+    grid, stride = learner.network.geometry.grid, learner.recipe.loss_stride
+    kind, weights = learner.recipe.loss or learner.network.loss, learner.class_weights
     size = tuple(part["mask"].shape[-2:])
     labels = part["mask"][:, ::stride, ::stride]
     main = at_pixels(scores[0], size, grid, stride)
@@ -250,6 +323,12 @@ def _freeze(network: Network, prefixes: tuple[str, ...]) -> None:
             module.train(network.training and not f"{name}.".startswith(prefixes))
 
 
+def _freeze_until(learner: _Learner, step: int) -> None:
+    """What learns from this step on: the trunk too, or not yet."""
+    early = step < learner.recipe.frozen_trunk_steps
+    _freeze(learner.network, (*learner.idle, learner.network.trunk) if early else learner.idle)
+
+
 def _decay(step: int, recipe: Recipe, steps: int) -> float:
     """Linear warm-up, then the polynomial schedule; a trunk that is let go later gets its own warm-up."""
     since = step - recipe.frozen_trunk_steps if step >= recipe.frozen_trunk_steps else step
@@ -289,25 +368,28 @@ class _Saving:
 
 
 class _Meter:
-    """Means since the last reading."""
+    """Means since the last reading. They are the run's and go on where it does; the clock is this process's."""
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch: int, sums: dict[str, float], count: int) -> None:
+        self.batch, self.sums, self.count = batch, sums, count
         self.loss, self.speed = float("nan"), 0.0
-        self.restart()
+        self.timed, self.since = 0, time.monotonic()
 
-    def add(self, **values: float) -> None:
+    def add(self, values: dict[str, float]) -> None:
         self.count += 1
-        for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
+        self.timed += 1
+        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
 
     def read(self) -> dict[str, float]:
-        now = time.monotonic()
         means = {key: value / self.count for key, value in self.sums.items()}
-        self.loss, self.speed = means["loss"], self.count * self.batch / (now - self.since)
-        self.restart()
+        self.loss, self.speed = means["loss"], self.timed * self.batch / (time.monotonic() - self.since)
+        self.sums, self.count = {}, 0
+        self.timed, self.since = 0, time.monotonic()
         return means | {"pictures_per_second": self.speed}
 
-    def restart(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.count, self.since = 0, time.monotonic()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within is no part of the speed."""
+        began = time.monotonic()
+        yield
+        self.since += time.monotonic() - began

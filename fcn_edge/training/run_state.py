@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class RunState:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     ema: dict[str, Any]  # empty where no weights are averaged
+    sums: dict[str, float] = field(default_factory=dict)  # of the losses since the log's last line
+    count: int = 0  # of the steps in them
 
 
 def save_state(folder: Path, state: RunState, recipe: Recipe, origin: str) -> None:

@@ -1,8 +1,11 @@
 """The loop's arithmetic, on networks small enough to work it out another way."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from drawn import SQUARE, draw_data
@@ -12,10 +15,11 @@ from torch.nn import functional as F
 from fcn_edge.data import open_list
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.spec import VOID
+from fcn_edge.training.features import keep_features
 from fcn_edge.training.log import read_log
 from fcn_edge.training.loop import Progress, Quality, connect, train
 from fcn_edge.training.recipe import Recipe
-from fcn_edge.training.samples import Views
+from fcn_edge.training.samples import Part, Views
 
 CLASSES = 21
 RECIPE = Recipe(
@@ -49,7 +53,7 @@ def run(network, samples, recipe: Recipe, folder: Path, **options) -> list[Progr
     return list(train(network, set(), views, folder, lambda _: quality, lambda *_: None, fabric, workers=0, **options))
 
 
-def seeded(kind) -> torch.nn.Module:
+def seeded(kind) -> Any:
     torch.manual_seed(0)
     return kind(CLASSES)
 
@@ -85,6 +89,16 @@ def test_a_step_of_whole_pictures_follows_the_mean_over_all_their_labelled_pixel
         torch.testing.assert_close(trained.get_parameter(name), expected, atol=1e-6, rtol=1e-5)
 
 
+def test_a_line_of_the_log_is_the_mean_of_ten_steps_whatever_is_validated_between(samples, tmp_path):
+    lines = []
+    for every in (99, 7):
+        folder = tmp_path / str(every)
+        folder.mkdir()
+        run(seeded(TinyPlain), samples, replace(RECIPE, steps=20, validate_every=every), folder)
+        lines.append([(row["step"], row["loss"]) for row in read_log(folder) if row["loss"]])
+    assert lines[0] == lines[1]
+
+
 def test_an_auxiliary_head_counts_half(samples, tmp_path):
     run(seeded(Tiny), samples, RECIPE, tmp_path)
     row = read_log(tmp_path)[-2]
@@ -98,6 +112,31 @@ def test_a_frozen_trunk_stays_as_it_came_with_its_batch_norm(samples, tmp_path):
     before = seeded(Tiny).state_dict()
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("features."), name
+
+
+class Uncached(Views):
+    """The views that features are kept of, as pictures."""
+
+    def __getitem__(self, number: int) -> Part:
+        epoch, place = divmod(number, len(self.samples))
+        order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.samples))
+        frame, mask, _ = self.kept_view(self.samples[order[place]], epoch % self.recipe.views)
+        return {"frame": frame, "mask": mask}
+
+
+def test_kept_features_give_the_losses_that_their_pictures_give(samples, tmp_path):
+    recipe = replace(RECIPE, steps=12, views=2, frozen_trunk_steps=12, accumulate=2)
+    losses = []
+    for kind in (Views, Uncached):
+        network, views, folder = seeded(Tiny), kind(samples, recipe, multiple_of_8), tmp_path / kind.__name__
+        folder.mkdir()
+        network.head[0].p = 0.0  # dropout draws by the order in memory, which kept features do not keep
+        if kind is Views:
+            views.features = keep_features(network, "tiny", views, folder, nullcontext, lambda items, *_: items)
+        fabric = connect(recipe, 12)
+        list(train(network, set(), views, folder, lambda _: Quality(0.5, 0.9), lambda *_: None, fabric, workers=0))
+        losses.append([float(row["label_loss"]) for row in read_log(folder) if row["loss"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # features are kept in float16
 
 
 def test_a_trunk_that_is_let_go_learns_from_then_on(samples, tmp_path):
