@@ -12,10 +12,12 @@ from fcn_edge.cli import common
 if TYPE_CHECKING:
     from fcn_edge.spec import Padding
     from fcn_edge.training.recipe import Recipe
+    from fcn_edge.training.session import Session
 
 Data = Annotated[
-    list[str], typer.Option("--data", help="ROOT:LIST,LIST of a data set (docs/data.md); may be given several times.")
+    list[str], typer.Option("--data", help="A data set: ROOT with --split, or ROOT:LIST,LIST; repeatable.")
 ]
+Split = Annotated[str | None, typer.Option("--split", help="The list of every --data without one: train where absent.")]
 Val = Annotated[
     list[str] | None, typer.Option("--val", help="ROOT:LIST to validate on; where absent, every tenth sample.")
 ]
@@ -57,6 +59,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     data: Data,
+    split: Split = None,
     val: Val = None,
     variant: Variant = None,
     recipe: RecipeFile = None,
@@ -83,57 +86,57 @@ def command(
     from fcn_edge.folders import project_folder
     from fcn_edge.models.weights import pretrained
     from fcn_edge.runtime.files import find
-    from fcn_edge.training.session import Session, is_first_here
+    from fcn_edge.training.session import Session, last_quality, speaks
 
     if cache_features and not freeze_trunk:
         raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
     figures = _recipe(recipe, variant, padding, soft=teacher is not None)
     folder = out or project_folder(project) / "runs" / figures.variant
-    names = tuple(f"{Path(text).name}" for text in data)
-    opened, opened_val = open_data(data), open_data(val) if val else None
+    lists = (f"{text}:{split}" if split and Path(text).expanduser().is_dir() else text for text in data)
     start, normalisation = pretrained(weights, common.fetch_published) if weights else (None, None)
     session = Session(
-        figures,
-        opened,
-        start,
-        folder,
-        opened_val,
-        find(teacher) if teacher else None,
-        teacher_spec,
-        cache_features,
-        devices,
-        num_nodes,
-        names,
-        normalisation,
+        recipe=figures,
+        data=open_data(data, split, default="train"),
+        weights=start,
+        out=folder,
+        val=open_data(val, default="val") if val else None,
+        teacher=find(teacher) if teacher else None,
+        teacher_spec=teacher_spec,
+        cache_features=cache_features,
+        devices=devices,
+        nodes=num_nodes,
+        lists=tuple(Path(text).name for text in lists),
+        normalisation=normalisation,
     )
     if steps is not None:
         session = replace(session, recipe=figures.in_steps(steps, session.steps))
     if freeze_trunk:
         session = replace(session, recipe=replace(session.recipe, frozen_trunk_steps=session.steps))
-    progress, quality = None, None
-    where = "val" if val else "the samples held back"
-    with common.bar(session.steps, "Training") as show:
-        for progress in session.run(common.track, force):
-            quality = progress.quality or quality
-            show(progress.step, f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s")
-            if progress.quality:
-                common.say(
-                    f"step {progress.step}: mean IoU {progress.quality.mean_iou:.4f}, "
-                    f"pixel accuracy {progress.quality.pixel_accuracy:.4f} on {where}"
-                )
-    if progress is None and not is_first_here():
-        return  # one of several processes: the first one speaks
+    _train(session, force)
+    if not speaks():
+        return
     checkpoint = folder / f"{figures.variant}.safetensors"
     common.say(
         f"{checkpoint}; {folder / 'model-card.md'}; curves: {folder / 'curves.png'}. "
         f"Next: fcn-edge export --weights {checkpoint}"
     )
     if json:
-        document = {"checkpoint": str(checkpoint), "steps": session.steps}
-        kind = "val" if val else "held_back"
-        for name in ("mean_iou", "pixel_accuracy"):
-            document[f"{name}_{kind}"] = getattr(quality, name, None)
-        common.print_json(document)
+        quality, kind = last_quality(folder), "val" if val else "held_back"
+        figures_of_it = {f"{name}_{kind}": value for name, value in (quality._asdict() if quality else {}).items()}
+        common.print_json({"checkpoint": str(checkpoint), "steps": session.steps, **figures_of_it})
+
+
+def _train(session: Session, force: bool) -> None:
+    """The run, under a bar and with a line for each validation."""
+    where = "val" if session.val else "the samples held back"
+    with common.bar(session.steps, "Training") as show:
+        for progress in session.run(common.track, force):
+            show(progress.step, f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s")
+            if progress.quality:
+                common.say(
+                    f"step {progress.step}: mean IoU {progress.quality.mean_iou:.4f}, "
+                    f"pixel accuracy {progress.quality.pixel_accuracy:.4f} on {where}"
+                )
 
 
 def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool) -> Recipe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def loader(views: Views, first_step: int, workers: int, rank: int = 0, processes
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         worker_init_fn=_outlive_signals,
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context="fork" if workers and "fork" in get_all_start_methods() else None,
     )
 
 

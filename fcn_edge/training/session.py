@@ -27,6 +27,7 @@ from fcn_edge.models.checkpoint import adopt, describe, read_state, save_checkpo
 from fcn_edge.runtime.files import read_spec
 from fcn_edge.segmenter import Segmenter
 from fcn_edge.spec import VOC_CLASSES, ModelSpec, from_json, from_toml
+from fcn_edge.training.card import NAME as CARD
 from fcn_edge.training.card import write_card
 from fcn_edge.training.features import keep_features
 from fcn_edge.training.log import read_log
@@ -113,7 +114,7 @@ class Session:
             origin=origin,
         )
         if fabric.is_global_zero:
-            spec = replace(spec, quality=self._figures(_last_quality(self.out)))
+            spec = replace(spec, quality=self._figures(last_quality(self.out)))
             checkpoint = self.out / f"{recipe.variant}.safetensors"
             save_checkpoint(checkpoint, network, spec)
             write_card(self.out, spec, checkpoint)
@@ -168,6 +169,13 @@ class Session:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--out {self.out} cannot be a folder: {error.strerror}. Name another.") from error
+        written = [f"{self.recipe.variant}.safetensors", "best.safetensors", "log.csv", CARD]
+        strange = [name for name in written if (self.out / name).exists()]
+        if strange and not force and not (self.out / STATE).exists():
+            raise UsageError(
+                f"{self.out} has {', '.join(strange)} and no state of a run to go on with. "
+                "Name another --out, or --force to overwrite."
+            )
         if force:
             (self.out / STATE).unlink(missing_ok=True)
             shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
@@ -184,8 +192,15 @@ class Session:
 
     def _adopt(self, network: Network, weights: Path) -> set[str]:
         """Pretrained tensors; where they are for another number of classes, what depends on it starts anew."""
+        classes = len(self.data.classes)
+        if self._earlier is None:
+            try:
+                return adopt(network, weights, self.normalisation)  # bare weights do not say how many classes they know
+            except ModelError:
+                if classes == len(VOC_CLASSES):
+                    raise
         theirs = len(self._earlier.classes if self._earlier else VOC_CLASSES)
-        if theirs == len(self.data.classes):
+        if theirs == classes:
             return adopt(network, weights, self.normalisation)
         other = models.build(self.recipe.variant, theirs, self.recipe.padding)
         names, given, own = adopt(other, weights, self.normalisation), other.state_dict(), network.state_dict()
@@ -256,6 +271,11 @@ class Session:
         }
 
 
+def speaks() -> bool:
+    """Whether this process is the one of all machines that trains `first`, and says what became of the run."""
+    return is_first_here() and int(os.environ.get("NODE_RANK", "0")) == 0
+
+
 def is_first_here() -> bool:
     """Whether this is the process of this machine that prepares what the others read: those have a number above 0."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
@@ -266,6 +286,7 @@ def _none(items: Iterable[Any], *label: Any) -> Iterable[Any]:
     return ()
 
 
-def _last_quality(folder: Path) -> Quality | None:
+def last_quality(folder: Path) -> Quality | None:
+    """The figures of a run's last validation; None where it had none."""
     measured = [row for row in read_log(folder) if row["mean_iou"]]
     return Quality(float(measured[-1]["mean_iou"]), float(measured[-1]["pixel_accuracy"])) if measured else None
