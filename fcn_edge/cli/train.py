@@ -48,7 +48,7 @@ Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs of this mac
 Nodes = Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; docs/train.md.")]
 
 EPILOG = common.examples(
-    "fcn-edge train --data VOCdevkit/VOC2012:train --steps 2 --out runs/try",
+    "fcn-edge train --data VOCdevkit/VOC2012 --split train --steps 2 --out runs/try",
     "fcn-edge train --data VOCdevkit/VOC2012:train --weights trunk.safetensors --teacher big.onnx --steps 2",
 )
 

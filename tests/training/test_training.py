@@ -25,12 +25,15 @@ from tiny_network import Tiny, TinyPlain
 
 from fcn_edge.cli.train import EPILOG
 from fcn_edge.cli.train import command as train
+from fcn_edge.data import DataSet
 from fcn_edge.errors import DataError, FcnEdgeError, UsageError
 from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.onnx_export import export
 from fcn_edge.runtime.files import bundled, read_spec
+from fcn_edge.spec import voc_palette
 from fcn_edge.training.recipe import Recipe
 from fcn_edge.training.run_state import load_state
+from fcn_edge.training.session import Session
 
 RECIPE = Recipe("tiny", steps=8, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=1, hold_back=4)
 EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
@@ -120,6 +123,9 @@ class TestRun:
         assert f"| mean iou val | {last.quality['mean_iou_val']:.4f} |" in card
         assert "data:train" in card
         assert "curves.png" in card
+        again = run(command(data, recipe, out, "--val", f"{val}:train", "--json"), tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout) == document  # a finished run has nothing left to do, and says what it reached
         steps = tensorboard_steps(out / "tensorboard", "mean_iou")
         assert steps == [3, 6, 9, 12]
 
@@ -203,6 +209,16 @@ class TestRun:
         assert done.returncode == 0, done.stderr
         shipped = hashlib.sha256(bundled()["fcn8s-lite-small"].read_bytes()).hexdigest()
         assert read_spec(tmp_path / "out/tiny.safetensors").provenance["teacher"] == shipped
+
+    def test_bare_weights_of_the_datas_own_classes_are_taken_whole(self, tmp_path):
+        """They do not say that there are three; nothing of them starts anew."""
+        weights = Tiny(3).state_dict()
+        torch.save(weights, tmp_path / "bare.pth")
+        data = DataSet([], ("road", "car", "sky"), voc_palette(3))
+        session = Session(recipe=RECIPE, data=data, weights=tmp_path / "bare.pth", out=tmp_path)
+        network, names = session._network()
+        assert names == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
     def test_a_network_of_other_classes_keeps_all_but_its_scores(self, tmp_path):
         """Three classes of a folder pair, from weights for VOC's 21."""
