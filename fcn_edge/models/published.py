@@ -38,7 +38,7 @@ class Published:
     caffe: bool = False
 
 
-# torchfcn 1.9.7 (https://pypi.org/project/torchfcn), torchfcn/models/{fcn32s,fcn16s,fcn8s,vgg}.py: Drive's file ids and
+# torchfcn 1.9.7, torchfcn/models/{fcn32s,fcn16s,fcn8s,vgg}.py: Drive's file ids and
 # MD5s. Earlier releases had other files at ids that were taken down (wkentaro/fcn#123); fcn8s-atonce still has its
 # first id, of that same kind. Sizes: four bytes a parameter.
 TORCHFCN = "https://github.com/wkentaro/pytorch-fcn"
@@ -49,7 +49,7 @@ SBD = "SBD train; trunk ImageNet"
 SEEN = "part of VOC's val, with its labels: it intersects SBD train"
 VGG16_FCNS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
 
-# torchvision 0.28 (https://pypi.org/project/torchvision), torchvision/models/**.py, class *_Weights: url, _file_size
+# torchvision 0.28, torchvision/models/**.py, class *_Weights: url, _file_size
 # in MiB, figures. Its README, "Pre-trained Model License": the library's licence is not said to cover them.
 TORCHVISION = "https://github.com/pytorch/vision"
 NOT_STATED = "not stated (torchvision: may have terms of their own, derived from the training data)"
