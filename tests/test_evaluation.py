@@ -194,7 +194,9 @@ def test_more_pictures_than_are_read_ahead_come_in_order_and_all(segmenter: Segm
     assert result.matrix[RED, RED] == 66
 
 
-def test_masks_that_do_not_fit_stop_it_before_the_first_picture(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_masks_that_do_not_fit_stop_it_before_the_first_picture(
+    segmenter: Segmenter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, "good", np.array([[0]]), np.array([[0]]))
     write(tmp_path, "wide", np.array([[0, 0]]), np.array([[0, 0, 0]]))
     write(tmp_path, "foreign", np.array([[0]]), np.array([[3]]))
@@ -202,8 +204,12 @@ def test_masks_that_do_not_fit_stop_it_before_the_first_picture(segmenter: Segme
     def progress(pictures):
         pytest.fail("it began")
 
-    with pytest.raises(DataError, match=r"2 of 3 masks .*wide\.png is 3x1, its picture 2x1; also foreign"):
+    with pytest.raises(DataError, match=r"2 of 3 masks .*wide\.png is 3x1, its picture 2x1; all are named above"):
         evaluate(segmenter, open_list(tmp_path, ["val"]), progress=progress)
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 2
+    assert named[0].endswith("wide.png is 3x1, its picture 2x1")
+    assert named[1].endswith("foreign.png holds index 3, 3 classes end at 2")
 
 
 def test_a_picture_that_breaks_off_is_named(segmenter: Segmenter, tmp_path: Path) -> None:
