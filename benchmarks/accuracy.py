@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from fcn_edge.cli.common import track
-from fcn_edge.data import Sample, open_list, read_image
+from fcn_edge.data import Sample, open_data, read_image
 from fcn_edge.evaluation import evaluate
 from fcn_edge.metrics import mean
 from fcn_edge.runtime.files import find, read_spec
@@ -72,7 +72,7 @@ class Entry:
 def main() -> None:
     options = arguments()
     entries = [*(bundled(name) for name in options.models), *peers(options.peers)]
-    data = {"val": open_list(options.voc, ["val"]), "clean": open_list(options.extra, ["coco"])}
+    data = {"val": open_data([f"{options.voc}:val"]).samples, "clean": open_data([f"{options.extra}:coco"]).samples}
     data = {name: samples[: options.limit] for name, samples in data.items()}
     report: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {"documents": {}}
     rows = []

@@ -128,6 +128,8 @@ def from_json(text: str | bytes, where: str) -> ModelSpec:
     """The spec in `text`; `where` names the file in errors."""
     try:
         return msgspec.json.decode(text, type=ModelSpec)
+    except SpecError as error:  # it knows the model's name, not the file's
+        raise SpecError(f"{where}: {error}") from error
     except msgspec.MsgspecError as error:
         raise SpecError(f"{where}: its {METADATA_KEY} metadata is not a spec: {error}.") from error
 
@@ -140,8 +142,10 @@ def from_toml(path: Path) -> ModelSpec:
         text = path.read_bytes()
         strange = sorted(_unknown(msgspec.toml.decode(text), ModelSpec))
         if strange:
-            raise SpecError(f"{path}: a spec has no field {strange[0]!r}. Fields: docs/spec.md.")
+            raise SpecError(f"a spec has no field {strange[0]!r}. Fields: docs/spec.md.")
         return msgspec.toml.decode(text, type=ModelSpec)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise SpecError(f"{path}: not a model spec: {error}. Fields: docs/spec.md.") from error
 

@@ -71,6 +71,15 @@ class TestRefused:
         with pytest.raises(SpecError, match="1 colours for 2"):
             ModelSpec("x", ("a", "b"), palette=((0, 0, 0),))
 
+    def test_a_newer_file_is_named(self, tmp_path):
+        newer = '{"name": "x", "classes": ["a"], "schema": 99}'
+        with pytest.raises(SpecError, match=r"model\.onnx: x: its spec has schema 99"):
+            spec.from_json(newer, "model.onnx")
+        path = tmp_path / "x.toml"
+        path.write_text('name = "x"\nclasses = ["a"]\nschema = 99\n')
+        with pytest.raises(SpecError, match=r"x\.toml: x: its spec has schema 99"):
+            spec.from_toml(path)
+
     @pytest.mark.parametrize("text", ["", "[]", '{"name": "x"}', '{"name": "x", "classes": ["a"], "size": "big"}'])
     def test_metadata_that_is_no_spec_names_its_file(self, text):
         with pytest.raises(SpecError, match=r"model\.onnx"):

@@ -71,8 +71,8 @@ class Session:
         checkpoint, VARIANT.safetensors and best.safetensors, and the model card.
 
         track: wraps what takes long before the first step, as `track(items, label)`.
-        Raises DataError that names every wrong mask, and where `out` holds the run of another recipe; ModelError
-        where weights or teacher do not fit the data's classes.
+        Raises DataError that counts the wrong masks, each named in the log, and where `out` holds the run of another
+        recipe; ModelError where weights or teacher do not fit the data's classes.
         """
         recipe = self.recipe
         trained_on, held_out = self._parted
