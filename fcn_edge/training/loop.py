@@ -6,6 +6,7 @@ is killed at any moment goes on from its last saved step with the batches it wou
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -29,6 +30,8 @@ from fcn_edge.training.loss import at_pixels, label_loss, pixel_weights, soft_lo
 from fcn_edge.training.recipe import SOFT_STRIDE, Recipe
 from fcn_edge.training.run_state import RunState, load_state, save_state
 from fcn_edge.training.samples import Part, Views, loader
+
+log = logging.getLogger(__name__)
 
 LOG_EVERY = 10  # steps
 SAVE_SECONDS = 60  # at most this much work is lost to a kill
@@ -210,9 +213,11 @@ def _step(learner: _Learner, parts: list[Part], step: int, steps: int) -> dict[s
     if not math.isfinite(loss):
         raise FcnEdgeError(f"step {step + 1}: the loss is {loss}. Take a lower `rate` or a longer `warmup`.")
 
-    if recipe.clip:
-        fabric.clip_gradients(learner.model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
-    optimizer.step()
+    norm = fabric.clip_gradients(learner.model, optimizer, max_norm=recipe.clip or math.inf, error_if_nonfinite=False)
+    if norm is not None and not math.isfinite(norm):  # of a thousand steps in bfloat16 one may come out so
+        log.warning("step %d: its gradient is not finite though its loss is; it was left out.", step + 1)
+    else:
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if learner.average:
         learner.average.update_parameters(learner.network)

@@ -166,6 +166,23 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_line(samples, tmp_path):
         run(seeded(TinyPlain), samples, recipe, tmp_path)
 
 
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_a_gradient_that_is_no_number_is_left_out_and_named(samples, tmp_path, caplog, clip):
+    network, steps = seeded(TinyPlain), []
+
+    def spoil_the_second(gradient):
+        steps.append(gradient)
+        return gradient * float("inf") if len(steps) == 2 else gradient
+
+    next(network.parameters()).register_hook(spoil_the_second)
+    run(network, samples, replace(RECIPE, clip=clip), tmp_path)
+    assert len(steps) == RECIPE.steps
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert [record.getMessage() for record in caplog.records if "gradient" in record.getMessage()] == [
+        "step 2: its gradient is not finite though its loss is; it was left out."
+    ]
+
+
 def test_a_class_of_no_weight_is_not_learnt(samples, tmp_path):
     weights = [1.0] * CLASSES
     weights[SQUARE] = 0.0
