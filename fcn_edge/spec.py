@@ -96,6 +96,9 @@ class ModelSpec:
             )
         if not 1 <= len(self.classes) <= MAX_CLASSES:
             raise SpecError(f"{self.name}: {len(self.classes)} classes, 1 to {MAX_CLASSES} are possible.")
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise SpecError(f"{self.name}: {', '.join(twice)} stands among its classes more than once.")
         if not self.palette:
             object.__setattr__(self, "palette", voc_palette(len(self.classes)))
         if len(self.palette) != len(self.classes):

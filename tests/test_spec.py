@@ -12,7 +12,7 @@ GRIDS = st.sampled_from(["half_pixel", "align_corners"]) | st.builds(Deconv, st.
 SPECS = st.builds(
     ModelSpec,
     name=st.text(min_size=1),
-    classes=st.lists(st.text(), min_size=1, max_size=254).map(tuple),
+    classes=st.lists(st.text(), min_size=1, max_size=254, unique=True).map(tuple),
     trained=st.booleans(),
     input=st.builds(Input, color=st.sampled_from(["BGR", "RGB"])),
     stride=st.sampled_from([8, 16, 32]),
@@ -58,6 +58,13 @@ class TestSides:
 
 
 class TestRefused:
+    def test_a_class_that_is_named_twice(self, tmp_path):
+        (tmp_path / "s.toml").write_text('name = "peer"\nclasses = ["cat", "dog", "cat"]\n')
+        with pytest.raises(SpecError, match=r"s\.toml: .*cat stands among its classes more than once"):
+            spec.from_toml(tmp_path / "s.toml")
+        with pytest.raises(SpecError, match=r"file: .*more than once"):
+            spec.from_json('{"name": "peer", "classes": ["cat", "cat"]}', "file")
+
     def test_a_newer_schema(self):
         with pytest.raises(SpecError, match="Upgrade"):
             ModelSpec("x", ("a",), schema=spec.SCHEMA + 1)
