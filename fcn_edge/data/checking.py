@@ -43,8 +43,8 @@ def check(samples: Sequence[Sample], num_classes: int, progress: Progress | None
                 log.warning("%s", found)
         above = "; all are named above" if len(wrong) > 1 else ""
         raise DataError(
-            f"{len(wrong)} of {len(samples)} masks do not fit, first: {wrong[0]}{above}. "
-            "Mend them, or take their ids off the list."
+            f"{len(wrong)} of {len(samples)} masks or their pictures cannot be used, first: {wrong[0]}{above}. "
+            "Mend what is named, or take its id off the list."
         )
 
 

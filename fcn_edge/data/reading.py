@@ -51,8 +51,9 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as mask:
             if mask.mode not in ("P", "L", "1"):
+                held = "16-bit numbers" if mask.mode.startswith("I;16") else f"colours (mode {mask.mode})"
                 raise DataError(
-                    f"{path}: the mask holds colours (mode {mask.mode}), not class indices. "
+                    f"{path}: the mask holds {held}, not class indices. "
                     "Save it as a palette or an 8-bit gray PNG whose pixels are indices."
                 )
             # Pillow stretches gray of 2 and 4 bits to 0..255; a mask wants the stored numbers back.

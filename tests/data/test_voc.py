@@ -92,6 +92,19 @@ def test_a_mask_of_colours_or_wide_numbers_is_refused_with_the_mend(tmp_path: Pa
         read_mask(tmp_path / "mask.png")
 
 
+def test_a_mask_of_16_bits_is_not_called_coloured(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), PICTURE[..., 0].astype(np.uint16))
+    with pytest.raises(DataError, match="holds 16-bit numbers, not class indices"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_a_missing_picture_is_not_called_a_mask(voc: Path) -> None:
+    (voc / "JPEGImages/b.jpg").unlink()
+    told = r"1 of 3 masks or their pictures cannot be used, first: .*b\.jpg: there is no such file\. Mend what is named"
+    with pytest.raises(DataError, match=told):
+        check(open_list(voc, ["val"]), 21)
+
+
 def test_a_picture_is_bgr_and_turned_as_exif_says(tmp_path: Path) -> None:
     red = Image.new("RGB", (40, 30), (255, 0, 0))
     exif = Image.Exif()
@@ -175,7 +188,7 @@ def test_all_wrong_masks_are_named_at_once(voc: Path, caplog: pytest.LogCaptureF
     samples = open_list(voc, ["val", "extra"])
     with pytest.raises(DataError) as caught:
         check(samples, 21)
-    assert str(caught.value).startswith("4 of 4 masks do not fit, first: ")
+    assert str(caught.value).startswith("4 of 4 masks or their pictures cannot be used, first: ")
     assert "SegmentationClass/a.png is 39x30, its picture 40x30; all are named above." in str(caught.value)
     assert [message.split(f"{voc}/")[1][:20] for message in caplog.messages] == [
         "SegmentationClass/a.",
