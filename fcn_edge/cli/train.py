@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterable, Sized
+from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fcn_edge.cli import common
+from fcn_edge.cli.run import stop_on_signals
 
 if TYPE_CHECKING:
     from fcn_edge.spec import Padding
+    from fcn_edge.training.loop import Progress
     from fcn_edge.training.recipe import Recipe
     from fcn_edge.training.session import Session
+
+AGAIN = "the same command goes on"
+SAY_SECONDS = 60  # between two lines of a run that nobody watches
 
 Data = Annotated[
     list[str], typer.Option("--data", help="A data set: ROOT with --split, or ROOT:LIST,LIST; repeatable.")
@@ -84,23 +95,30 @@ def command(
     from fcn_edge.data import open_data
     from fcn_edge.errors import UsageError
     from fcn_edge.folders import project_folder
-    from fcn_edge.models.weights import pretrained
     from fcn_edge.runtime.files import find
-    from fcn_edge.training.session import Session, last_quality, speaks
 
+    # all that is answered before torch is there, which takes seconds
     if cache_features and not freeze_trunk:
         raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
     figures = _recipe(recipe, variant, padding, soft=teacher is not None)
+    opened = open_data(data, split, default="train")
+    validated_on = open_data(val, default="val") if val else None
+    taught_by = find(teacher) if teacher else None
+    _check_weights(weights)
     folder = out or project_folder(project) / "runs" / figures.variant
     lists = (f"{text}:{split}" if split and Path(text).expanduser().is_dir() else text for text in data)
+
+    from fcn_edge.models.weights import pretrained
+    from fcn_edge.training.session import Session, last_quality, speaks
+
     start, normalisation = pretrained(weights, common.fetch_published) if weights else (None, None)
     session = Session(
         recipe=figures,
-        data=open_data(data, split, default="train"),
+        data=opened,
         weights=start,
         out=folder,
-        val=open_data(val, default="val") if val else None,
-        teacher=find(teacher) if teacher else None,
+        val=validated_on,
+        teacher=taught_by,
         teacher_spec=teacher_spec,
         cache_features=cache_features,
         devices=devices,
@@ -127,16 +145,71 @@ def command(
 
 
 def _train(session: Session, force: bool) -> None:
-    """The run, under a bar and with a line for each validation."""
-    where = "val" if session.val else "the samples held back"
-    with common.bar(session.steps, "Training") as show:
-        for progress in session.run(common.track, force):
-            show(progress.step, f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s")
+    """The run, under a bar or with a line now and then, and with one for each validation."""
+    from fcn_edge.training.session import speaks
+
+    run, begun = session.run(_track, force), None
+    try:
+        begun = next(run, None)
+        if begun is not None:  # of several processes one has something to say
+            common.say(_beginning(session, begun))
+            _follow(run, session)
+    except (KeyboardInterrupt, SystemExit):
+        if speaks():
+            where = " from the last step that it saved" if begun else ""
+            common.say(f"stopped {'within a step' if begun else 'before the first step'}; {AGAIN}{where}")
+        raise
+
+
+def _follow(run: Generator[Progress, None, None], session: Session) -> None:
+    where, said = "val" if session.val else "the samples held back", float("-inf")
+    alone = session.devices * session.nodes == 1  # several processes cannot end at one step without talking of it
+    signals = stop_on_signals(threading.Event()) if alone else nullcontext()
+    with signals as interrupted, common.bar(session.steps, "Training") as show:
+        for progress in run:
+            speed = f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s"
+            show(progress.step, speed)
+            if isfinite(progress.loss) and time.monotonic() - said > SAY_SECONDS and not sys.stderr.isatty():
+                said = time.monotonic()
+                common.say(f"step {progress.step} of {progress.steps}: {speed}")
             if progress.quality:
                 common.say(
                     f"step {progress.step}: mean IoU {progress.quality.mean_iou:.4f}, "
                     f"pixel accuracy {progress.quality.pixel_accuracy:.4f} on {where}"
                 )
+            if interrupted and interrupted.number and progress.step < progress.steps:
+                run.close()  # which saves the state
+                common.say(f"stopped at step {progress.step} of {progress.steps}; {AGAIN}")
+                raise typer.Exit(128 + interrupted.number)
+
+
+def _beginning(session: Session, begun: Progress) -> str:
+    from fcn_edge.training.loop import precision
+
+    if begun.step == begun.steps:
+        return f"finished already, all {begun.steps} steps; --force starts anew"
+    computed = "bfloat16" if precision() == "bf16-mixed" else "float32"
+    figures = f"{begun.steps} steps of {session.recipe.batch} pictures, in {computed}"
+    return f"going on from step {begun.step} of {figures}" if begun.step else f"{session.recipe.variant}: {figures}"
+
+
+def _track(items: Iterable[Any], label: str, count: int | None = None) -> Iterable[Any]:
+    """`items` under a bar, or, where there is no terminal, after a line."""
+    count = len(items) if count is None and isinstance(items, Sized) else count
+    if count and not sys.stderr.isatty():
+        common.say(f"{label} ...")
+    return common.track(items, label, count)
+
+
+def _check_weights(weights: str | None) -> None:
+    from fcn_edge.errors import ModelError, unknown
+    from fcn_edge.models.published import WEIGHTS
+
+    if weights is None or weights in WEIGHTS or Path(weights).is_file():
+        return
+    if Path(weights).suffix or Path(weights).name != weights:
+        raise ModelError(f"{weights}: no such weights file.")
+    raise unknown("file and no published weights", weights, WEIGHTS)
 
 
 def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool) -> Recipe:
@@ -144,7 +217,7 @@ def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: b
     from typing import cast, get_args
 
     from fcn_edge import models
-    from fcn_edge.errors import unknown
+    from fcn_edge.errors import DataError, UsageError, unknown
     from fcn_edge.spec import Padding
     from fcn_edge.training.recipe import find_recipe, read_recipe
 
@@ -152,10 +225,17 @@ def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: b
         raise unknown("variant", variant, models.VARIANTS)
     if padding is not None and padding not in get_args(Padding):
         raise unknown("padding", padding, get_args(Padding))
-    figures = read_recipe(path or find_recipe(variant or common.DEFAULT_MODEL))
+    found = path or find_recipe(variant or common.DEFAULT_MODEL)
+    figures = read_recipe(found)
+    if variant is None and figures.variant not in models.VARIANTS:
+        raise DataError(f"{found}: {unknown('variant', figures.variant, models.VARIANTS)}")
     figures = replace(figures, variant=variant or figures.variant)
     if padding is not None:
         figures = replace(figures, padding=cast("Padding", padding))
+    forms = models.VARIANTS[figures.variant].padding
+    if figures.padding not in forms:
+        told = f"{figures.variant} has no form with padding {figures.padding!r}. It has: {', '.join(forms)}."
+        raise UsageError(told) if padding else DataError(f"{found}: {told}")
     if path is None:
         # what it says of its data is not true of others'; where no teacher is named, the labels have to do
         figures = replace(figures, card={}, thin=(), soft_weight=figures.soft_weight if soft else 0.0)

@@ -9,7 +9,7 @@ from fcn_edge.files import replacing
 from fcn_edge.spec import ModelSpec
 
 NAME = "model-card.md"
-SAID_ELSEWHERE = ("recipe", "pictures_seen")
+SAID_ELSEWHERE = ("recipe", "pictures_seen", "seen", "license")
 
 
 def write_card(folder: Path, spec: ModelSpec, checkpoint: Path) -> Path:
@@ -42,12 +42,13 @@ def card(spec: ModelSpec, checkpoint: str) -> str:
             "",
             "## What it has seen",
             "",
-            provenance.get("seen", "The recipe does not say what the pretrained weights and the teacher have seen."),
+            f"{provenance.get('seen', 'Not stated')}.",
             "",
             "## Figures",
             "",
-            "Labels at the pictures' own size, void left out, one confusion matrix. The candidate was chosen on these",
-            "pictures, so they flatter it: `fcn-edge eval` on others says more.",
+            "Labels at the pictures' own size, void left out, one confusion matrix, on pictures that were not trained",
+            "on: the figures of this file, the last weights. `best.safetensors` was chosen by its own on the same",
+            "pictures, so they flatter it. `fcn-edge eval` on others says more.",
             "",
             *_table(
                 ("figure", "value"), {key.replace("_", " "): _number(value) for key, value in spec.quality.items()}

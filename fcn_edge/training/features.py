@@ -70,7 +70,7 @@ def keep_features(
     network = network.to(device).eval()
     room_is_checked = False
     groups = list(_groups(lacking, TOGETHER if views.recipe.crop else 1))
-    for group in track(groups, "Trunk", len(groups)):
+    for group in track(groups, "Computing the trunk's features", len(groups)):
         frames = torch.stack([torch.from_numpy(views.kept_view(sample, turn)[0]) for sample, turn in group])
         with torch.inference_mode(), autocast():
             features = cast(Parted, network).trunk_features(network.planes(frames.to(device)))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import time
 from pathlib import Path
+from typing import Any, cast
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from fcn_edge.files import replacing
 
@@ -23,7 +28,8 @@ FIELDS: tuple[str, ...] = (
     "pixel_accuracy",
 )
 LOSSES, QUALITY = ("loss", "label_loss", "soft_loss"), ("mean_iou", "pixel_accuracy")
-FLUSH_SECONDS = 10  # what TensorBoard misses at most when the run is killed
+
+messages = cast(Any, event_pb2)  # its classes are made when it is imported
 
 
 class Log:
@@ -38,29 +44,37 @@ class Log:
         writer.writerows(lines)
         with replacing(self.path) as temporary:
             temporary.write_text(text.getvalue(), newline="")
-        self.events = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=first_step + 1, flush_secs=FLUSH_SECONDS, write_to_disk=True
-        )
+        # tensorboardX's SummaryWriter writes from a thread of its own, and hangs where the disk is full
+        events = folder / "tensorboard"
+        if not first_step:
+            shutil.rmtree(events, ignore_errors=True)
+        events.mkdir(exist_ok=True)
+        self.events = EventsWriter(str(events / "events"))
+        start = messages.SessionLog(status=messages.SessionLog.START)  # TensorBoard hides what lies beyond its step
+        self.events.write_event(messages.Event(step=first_step + 1, session_log=start))
 
     def add(self, step: int, **values: float) -> None:
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, FIELDS).writerow(
                 {"step": step} | {key: f"{value:.6g}" for key, value in values.items()}
             )
+        now = time.time()
         for key, value in values.items():
-            self.events.add_scalar(key, value, step)
+            self.events.write_event(messages.Event(step=step, wall_time=now, summary=scalar(key, value)))
+        self.events.flush()
 
     def draw(self) -> None:
         """Losses, and the figures on what is not trained on, over the steps, as `curves.png`."""
         from matplotlib.figure import Figure
 
-        self.events.flush()
         figure = Figure(figsize=(10, 4), layout="constrained")
         losses, quality = figure.subplots(1, 2)
         rows = read_log(self.path.parent)
-        for axes, fields in ((losses, LOSSES), (quality, QUALITY)):
+        for axes, fields in ((losses, told_losses(rows)), (quality, QUALITY)):
             for field in fields:
-                axes.plot(*_series(rows, field), label=field.replace("_", " "), marker="o" if axes is quality else None)
+                steps, values = _series(rows, field)
+                marker = "o" if axes is quality or len(steps) == 1 else None
+                axes.plot(steps, values, label=field.replace("_", " "), marker=marker)
             axes.legend()
         losses.set(xlabel="step", ylabel="loss, mean of ten steps", yscale="log")
         quality.set(xlabel="step", ylabel="on samples that are not trained on")
@@ -78,6 +92,14 @@ def read_log(folder: Path) -> list[dict[str, str]]:
         return []
     text = path.read_text()
     return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+
+
+def told_losses(rows: list[dict[str, str]]) -> list[str]:
+    """Those that say something of their own: without a teacher the soft loss is 0, and the labels' may be the whole."""
+    whole = _series(rows, "loss")
+    return [
+        field for field in LOSSES if field == "loss" or (_series(rows, field) != whole and any(_series(rows, field)[1]))
+    ]
 
 
 def _series(rows: list[dict[str, str]], field: str) -> tuple[list[int], list[float]]:

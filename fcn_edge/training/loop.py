@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -25,17 +24,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fcn_edge.errors import FcnEdgeError, UsageError
 from fcn_edge.models.network import Network
+from fcn_edge.training.clock import Meter, Saving
 from fcn_edge.training.log import Log
 from fcn_edge.training.loss import at_pixels, label_loss, pixel_weights, soft_loss
 from fcn_edge.training.recipe import SOFT_STRIDE, Recipe
-from fcn_edge.training.run_state import RunState, load_state, save_state
+from fcn_edge.training.run_state import RunState, save_state
 from fcn_edge.training.samples import Part, Views, loader
 
 log = logging.getLogger(__name__)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of the precision in words of its own
 
 LOG_EVERY = 10  # steps
-SAVE_SECONDS = 60  # at most this much work is lost to a kill
-SAVE_SHARE = 20  # saving takes at most a twentieth of the time: a VGG16 run's state has 1.6 GB
 WORKERS = 8  # read ahead at most; a crop takes 10 ms, a GPU's step of 16 pictures 100 ms or more
 
 
@@ -48,9 +47,9 @@ class Quality(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop tells its caller after each step."""
+    """What the loop tells its caller before the first step and after each."""
 
-    step: int
+    step: int  # those that are done
     steps: int  # of the whole run
     loss: float
     pictures_per_second: float
@@ -86,35 +85,45 @@ def train(
     workers: int | None = None,
     class_weights: list[float] | None = None,
     origin: str = "",
+    state: RunState | None = None,
 ) -> Iterator[Progress]:
-    """Train `network` in place, yielding after each step; ends with its averaged weights in it.
+    """Train `network` in place, yielding before the first step and after each; ends with its averaged weights in it.
+
+    A caller that closes it on the way finds the state of the step that it saw last in `folder`.
 
     pretrained: names of the parameters that came with weights and learn at the recipe's slower rate.
     validate:   figures of a network on samples that are not trained on; keep_best: called with each new best.
     folder:     holds the log, the curves and the state to resume from; of several machines, on a disk that they share.
-    origin:     a hash of all that the run starts from beside its recipe; another one is not continued.
+    origin:     a hash of all that the run starts from beside its recipe, kept with the state.
+    state:      to go on from; None starts anew, whatever `folder` holds.
     """
     recipe, steps = views.recipe, views.last_step
     learner = _set_up(network, pretrained, views, fabric, class_weights)
-    state = load_state(folder, recipe, origin)
     if state:
         learner.restore(state)
     step = state.step if state else 0
     record = _Record(learner, views, folder, origin, state) if fabric.is_global_zero else None
     del state  # as large as the network and its optimizer
-
-    for parts in _batches(learner, views, step, workers):
-        losses = _step(learner, parts, step, steps)
-        step += 1
-        validates = step == steps or recipe.validates_at(step, len(views.samples))
+    try:
         if record:
-            quality = record.measure(step, losses, validate if validates else None, keep_best)
-        if validates:
-            fabric.barrier()  # the first process is busy with it
+            yield Progress(step, steps, record.meter.loss, 0.0)
+        for parts in _batches(learner, views, step, workers):
+            losses = _step(learner, parts, step, steps)
+            step += 1
+            validates = step == steps or recipe.validates_at(step, len(views.samples))
+            if record:
+                quality = record.measure(step, losses, validate if validates else None, keep_best)
+            if validates:
+                fabric.barrier()  # the first process is busy with it
+            if record:
+                yield Progress(step, steps, record.meter.loss, record.meter.speed, quality)
+    except GeneratorExit:
         if record:
-            yield Progress(step, steps, record.meter.loss, record.meter.speed, quality)
-    if record:
-        record.log.close()
+            record.save(step)
+        raise
+    finally:
+        if record:
+            record.log.close()
     if learner.average:
         network.load_state_dict(learner.averaged.state_dict())
 
@@ -211,7 +220,10 @@ def _step(learner: _Learner, parts: list[Part], step: int, steps: int) -> dict[s
     labels, aux, soft = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum")).tolist()
     loss = _total((labels, aux, soft), recipe)
     if not math.isfinite(loss):
-        raise FcnEdgeError(f"step {step + 1}: the loss is {loss}. Take a lower `rate` or a longer `warmup`.")
+        raise FcnEdgeError(
+            f"step {step + 1}: the loss is {loss}. Take a lower `rate` or a longer `warmup`, "
+            "and with it another --out, or --force to start anew in this one."
+        )
 
     norm = fabric.clip_gradients(learner.model, optimizer, max_norm=recipe.clip or math.inf, error_if_nonfinite=False)
     if norm is not None and not math.isfinite(norm):  # of a thousand steps in bfloat16 one may come out so
@@ -229,8 +241,8 @@ class _Record:
 
     def __init__(self, learner: _Learner, views: Views, folder: Path, origin: str, state: RunState | None) -> None:
         self.learner, self.views, self.folder, self.origin = learner, views, folder, origin
-        self.best, self.saving = state.best if state else -1.0, _Saving()
-        self.meter = _Meter(learner.recipe.batch, *((state.sums, state.count) if state else ({}, 0)))
+        self.best, self.saving = state.best if state else -1.0, Saving()
+        self.meter = Meter(learner.recipe.batch, *((state.sums, state.count) if state else ({}, 0)))
         if state is None:
             self.save(0)  # before anything else: what lies in a folder without a state is not this run's
         self.log = Log(folder, state.step if state else 0)
@@ -353,48 +365,3 @@ def precision() -> Literal["bf16-mixed", "32-true"]:
 def _workers() -> int:
     """Processes that read ahead: on a CPU the loop itself needs the cores."""
     return min(WORKERS, (os.cpu_count() or 2) // 2) if torch.cuda.is_available() else 1
-
-
-class _Saving:
-    """When the state is worth saving again."""
-
-    def __init__(self) -> None:
-        self.ended, self.took, self.began = time.monotonic(), 0.0, 0.0
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self.ended > max(SAVE_SECONDS, SAVE_SHARE * self.took)
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self.ended = time.monotonic()
-        self.took = self.ended - self.began
-
-
-class _Meter:
-    """Means since the last reading. They are the run's and go on where it does; the clock is this process's."""
-
-    def __init__(self, batch: int, sums: dict[str, float], count: int) -> None:
-        self.batch, self.sums, self.count = batch, sums, count
-        self.loss, self.speed = float("nan"), 0.0
-        self.timed, self.since = 0, time.monotonic()
-
-    def add(self, values: dict[str, float]) -> None:
-        self.count += 1
-        self.timed += 1
-        self.sums = {key: self.sums.get(key, 0.0) + value for key, value in values.items()}
-
-    def read(self) -> dict[str, float]:
-        means = {key: value / self.count for key, value in self.sums.items()}
-        self.loss, self.speed = means["loss"], self.timed * self.batch / (time.monotonic() - self.since)
-        self.sums, self.count = {}, 0
-        self.timed, self.since = 0, time.monotonic()
-        return means | {"pictures_per_second": self.speed}
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens within is no part of the speed."""
-        began = time.monotonic()
-        yield
-        self.since += time.monotonic() - began

@@ -22,6 +22,8 @@ SOFT_STRIDE = 8  # a teacher's probabilities are compared on every eighth pixel:
 
 Loss = Literal["softmax", "binary"]
 
+CARD_OF = ("lists", "weights", "teacher")  # of [card]: the run that it speaks of, by the names that a run tells
+CARD_SAYS = ("data", "seen", "license")
 
 # What a figure may be, how that is told, and the figures that it holds for; None where a figure is left out.
 RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
@@ -83,7 +85,7 @@ class Recipe:
     validate_every: int | None = None  # steps; None: every epoch
     seed: int = 0
     thin: tuple[str, ...] = ()  # classes of which the data has few pictures; the model's spec says so
-    card: dict[str, str] = field(default_factory=dict)  # what the model's provenance says: data, seen, license
+    card: dict[str, str] = field(default_factory=dict)  # what a run cannot know of itself, and of which run it is true
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -100,6 +102,11 @@ class Recipe:
             raise ValueError(f"a batch of {self.batch} cannot be computed in {self.accumulate} equal parts")
         if self.soft_weight and SOFT_STRIDE % self.loss_stride:
             raise ValueError(f"loss_stride = {self.loss_stride} does not divide {SOFT_STRIDE}, as a teacher needs")
+        strange = self.card.keys() - {*CARD_OF, *CARD_SAYS}
+        if strange:
+            raise ValueError(
+                f"[card] has no entry {', '.join(sorted(strange))}; there are {', '.join(CARD_OF + CARD_SAYS)}"
+            )
 
     @property
     def parts(self) -> int:
@@ -111,9 +118,9 @@ class Recipe:
         return self.steps if self.steps is not None else ceil((self.epochs or 0) * pictures / self.batch)
 
     def in_steps(self, steps: int, own: int) -> Recipe:
-        """The same with another number of steps than its `own`; the trunk is frozen for the same share of them."""
-        frozen = self.frozen_trunk_steps * steps // own
-        return replace(self, steps=steps, epochs=None, frozen_trunk_steps=frozen)
+        """The same with another number of steps than its `own`; warm-up and frozen trunk take the same share."""
+        frozen, warmup = (figure * steps // own for figure in (self.frozen_trunk_steps, self.warmup))
+        return replace(self, steps=steps, epochs=None, frozen_trunk_steps=frozen, warmup=warmup)
 
     def validates_at(self, step: int, pictures: int) -> bool:
         """Whether the figures are due once `step` steps are done."""
@@ -136,7 +143,13 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
         names = msgspec.toml.decode(path.read_bytes()).keys()
-    except (OSError, msgspec.MsgspecError, ValueError) as error:
+    except OSError as error:
+        reason = (
+            "there is no such recipe" if isinstance(error, FileNotFoundError) else f"not readable: {error.strerror}"
+        )
+        bundled = ", ".join(sorted(own.stem for own in folder("recipes").glob("*.toml")))
+        raise DataError(f"{path}: {reason}. Those of recipes/ are {bundled}.") from error
+    except (msgspec.MsgspecError, ValueError) as error:
         raise DataError(f"{path}: not a training recipe: {error}. {see}") from error
     strange = names - {figure.name for figure in fields(Recipe)}
     if strange:

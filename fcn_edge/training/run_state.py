@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
-from fcn_edge.errors import DataError
+from fcn_edge.errors import DataError, SinkError
 from fcn_edge.files import replacing
 from fcn_edge.training.recipe import Recipe
 
@@ -18,6 +19,7 @@ NAME = "last.pt"
 # What torch, its pickles and the lines after them raise on a file that was cut off, or holds something else.
 DAMAGED = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 DAMAGED += (msgspec.MsgspecError, pickle.UnpicklingError)
+MAKE_ROOM = "What was saved before is whole: make room, and the same command goes on from there."
 MEND = "Name another --out, or --force to start anew."
 
 
@@ -35,9 +37,15 @@ class RunState:
 
 
 def save_state(folder: Path, state: RunState, recipe: Recipe, origin: str) -> None:
-    """origin: a hash of all that the run starts from beside its recipe."""
-    with replacing(folder / NAME) as temporary:
-        torch.save({"recipe": msgspec.json.encode(recipe).decode(), "origin": origin, **vars(state)}, temporary)
+    """origin: a hash of all that the run starts from beside its recipe. Raises SinkError where it cannot be written."""
+    path = folder / NAME
+    try:
+        with replacing(path) as temporary:
+            torch.save({"recipe": msgspec.json.encode(recipe).decode(), "origin": origin, **vars(state)}, temporary)
+    except (OSError, RuntimeError) as error:  # torch's own writer says of a full disk that an assertion failed
+        free = shutil.disk_usage(folder).free / 1e6
+        reason = error.strerror if isinstance(error, OSError) else f"{free:.0f} MB are free there"
+        raise SinkError(f"{path} cannot be written: {reason}. {MAKE_ROOM}") from error
 
 
 def load_state(folder: Path, recipe: Recipe, origin: str) -> RunState | None:
@@ -54,8 +62,8 @@ def load_state(folder: Path, recipe: Recipe, origin: str) -> RunState | None:
         begun_from = stored.pop("origin")
         state = RunState(**stored)
     except DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not the state of a run, or damaged ({reason}). {MEND}") from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise DataError(f"{path}: {reason or 'not the state of a run, or damaged'}. {MEND}") from error
     if theirs != recipe:
         ours, names = vars(recipe), vars(theirs)
         other = "; ".join(

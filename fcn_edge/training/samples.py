@@ -6,6 +6,8 @@ was killed goes on with the samples it would have seen, and several processes sh
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +20,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from fcn_edge.data import Sample, read_image, read_truth
-from fcn_edge.errors import UsageError
+from fcn_edge.errors import DataError
 from fcn_edge.training.augment import View, view
 from fcn_edge.training.recipe import Recipe
 
@@ -93,6 +95,7 @@ def loader(views: Views, first_step: int, workers: int, rank: int = 0, processes
     """The batches from step `first_step` to the last, each a list of parts that are computed one by one."""
     recipe = views.recipe
     parts = parts_of(recipe, processes)
+    atexit.register(_end_workers)
 
     def collate(samples: list[Part]) -> list[Part]:
         size = len(samples) // parts
@@ -110,10 +113,10 @@ def loader(views: Views, first_step: int, workers: int, rank: int = 0, processes
 
 
 def parts_of(recipe: Recipe, processes: int) -> int:
-    """In how many parts each process computes its share of a batch. Raises UsageError where shares are not even."""
+    """In how many parts each process computes its share of a batch. Raises DataError where shares are not even."""
     parts = -(-recipe.parts // processes)
     if recipe.batch % (parts * processes):
-        raise UsageError(
+        raise DataError(
             f"a batch of {recipe.batch} in {recipe.parts} parts cannot be dealt out to {processes} devices evenly. "
             "Take a number of devices that divides it."
         )
@@ -126,6 +129,12 @@ def _outlive_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     # multiprocessing's own thread would print that the loop has gone; a sample's error reaches the loop itself
     sys.excepthook = lambda *error: None
+
+
+def _end_workers() -> None:
+    """At exit multiprocessing would send SIGTERM, which they outlive, and wait for ever."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 def hold_back(samples: Sequence[Sample], every: int) -> tuple[list[Sample], list[Sample]]:

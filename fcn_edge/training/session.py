@@ -6,9 +6,11 @@ Of the processes of one machine the first prepares what all of them read; only t
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 
 from fcn_edge import models
 from fcn_edge.data import DataSet, Sample, check, pictures_seen, unseen
-from fcn_edge.errors import DataError, FcnEdgeError, ModelError, UsageError
+from fcn_edge.errors import DataError, FcnEdgeError, ModelError, SinkError, SpecError, UsageError
 from fcn_edge.evaluation import evaluate
 from fcn_edge.files import sha256
 from fcn_edge.folders import cache_folder
@@ -32,7 +34,8 @@ from fcn_edge.training.card import write_card
 from fcn_edge.training.features import keep_features
 from fcn_edge.training.log import read_log
 from fcn_edge.training.loop import Progress, Quality, connect, precision, train
-from fcn_edge.training.recipe import Recipe
+from fcn_edge.training.recipe import CARD_OF, CARD_SAYS, Recipe
+from fcn_edge.training.run_state import MAKE_ROOM, load_state
 from fcn_edge.training.run_state import NAME as STATE
 from fcn_edge.training.samples import Views, hold_back, parts_of
 from fcn_edge.training.teacher import probabilities
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from fcn_edge.models.network import Network, Normalisation
 
 SEEN = "pictures_seen"
+
+log = logging.getLogger(__name__)
 
 Track = Callable[..., Iterable[Any]]
 
@@ -66,59 +71,75 @@ class Session:
     def steps(self) -> int:
         return self.recipe.last_step(len(self._parted[0]))
 
-    def run(self, track: Track, force: bool = False) -> Iterable[Progress]:
-        """Train, yielding after each step (in the first process alone); leaves in `out` the last and the best
-        checkpoint, VARIANT.safetensors and best.safetensors, and the model card.
+    def run(self, track: Track, force: bool = False) -> Generator[Progress, None, None]:
+        """Train, yielding before the first step and after each (in the first process alone); leaves in `out` the last
+        and the best checkpoint, VARIANT.safetensors and best.safetensors, and the model card.
 
-        track: wraps what takes long before the first step, as `track(items, label)`.
+        Closed on the way, it saves the state. Nothing in `out` is touched before all that can be refused was accepted.
+        track: wraps what takes long before the first step, as `track(items, label, count)`.
+        force: starts anew where `out` holds a run, or files of a run's names.
         Raises DataError that counts the wrong masks, each named in the log, and where `out` holds the run of another
-        recipe; ModelError where weights or teacher do not fit the data's classes.
+        recipe; ModelError where weights or teacher do not fit the data's classes; SinkError where `out` cannot be
+        written.
         """
-        recipe = self.recipe
         trained_on, held_out = self._parted
         self._check_teacher()
-        if is_first_here():
-            self._check(track)
-            self._prepare_folder(force)
+        self._check_folder(force)
         class_weights = self._class_weights()
         network, pretrained = self._network()
+        if is_first_here():
+            self._check(track)
         provenance = self._provenance()
-        spec = replace(self._describe(network, provenance), thin=recipe.thin)
-        views = Views(trained_on, recipe, spec.side_above, self._soft(track))
+        origin = hashlib.sha256(self._origin(provenance)).hexdigest()
+        state = None if force else load_state(self.out, self.recipe, origin)
+        spec = replace(self._describe(network, {**provenance, **self._told()}), thin=self._thin)
+        views = Views(trained_on, self.recipe, spec.side_above, self._soft(track))
         if self.cache_features:
             views.features = self._features(network, views, track)
-        fabric = connect(recipe, self.steps, self.devices, self.nodes)
-        candidate = self.out / "candidate" / f"{recipe.variant}.safetensors"  # a folder down: no run's checkpoint
-        candidate.parent.mkdir(parents=True, exist_ok=True)
+        fabric = connect(self.recipe, self.steps, self.devices, self.nodes)
 
         def validate(network: Network) -> Quality:
             # without what it has seen: held-back samples are no secret, they are only never trained on
-            save_checkpoint(candidate, network, replace(spec, provenance={}))
-            with Segmenter(str(candidate), backend="torch", precision="fp32") as segmenter:
+            with self._candidate(network, replace(spec, provenance={})) as segmenter:
                 figures = evaluate(segmenter, held_out)
             return Quality(figures.mean_iou, figures.scores.pixel_accuracy)
 
         def keep_best(network: Network, quality: Quality) -> None:
             save_checkpoint(self.out / "best.safetensors", network, replace(spec, quality=self._figures(quality)))
 
-        origin = hashlib.sha256(self._origin(provenance)).hexdigest()
-        yield from train(
-            network,
-            pretrained,
-            views,
-            self.out,
-            validate,
-            keep_best,
-            fabric,
-            class_weights=class_weights,
-            origin=origin,
-        )
-        if fabric.is_global_zero:
-            spec = replace(spec, quality=self._figures(last_quality(self.out)))
-            checkpoint = self.out / f"{recipe.variant}.safetensors"
-            save_checkpoint(checkpoint, network, spec)
-            write_card(self.out, spec, checkpoint)
-            shutil.rmtree(candidate.parent)
+        with _telling_of_a_full_disk(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            run = train(
+                network,
+                pretrained,
+                views,
+                self.out,
+                validate,
+                keep_best,
+                fabric,
+                class_weights=class_weights,
+                origin=origin,
+                state=state,
+            )
+            del state  # the run lets it go once it is restored
+            yield from run
+            if fabric.is_global_zero:
+                spec = replace(spec, quality=self._figures(last_quality(self.out)))
+                checkpoint = self.out / f"{self.recipe.variant}.safetensors"
+                save_checkpoint(checkpoint, network, spec)
+                write_card(self.out, spec, checkpoint)
+
+    @contextmanager
+    def _candidate(self, network: Network, spec: ModelSpec) -> Iterator[Segmenter]:
+        """The network as who runs it finds it: from a file, a folder down, where it is no run's checkpoint."""
+        path = self.out / "candidate" / f"{self.recipe.variant}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        try:
+            save_checkpoint(path, network, spec)
+            with Segmenter(str(path), backend="torch", precision="fp32") as segmenter:
+                yield segmenter
+        finally:
+            shutil.rmtree(path.parent, ignore_errors=True)
 
     @cached_property
     def _parted(self) -> tuple[list[Sample], list[Sample]]:
@@ -132,6 +153,27 @@ class Session:
         """What the pretrained weights say of themselves, if they do."""
         text = read_state(self.weights)[1] if self.weights else None
         return from_json(text, str(self.weights)) if text else None
+
+    @cached_property
+    def _taught_by(self) -> ModelSpec | None:
+        """What the teacher says of itself, or is said of it."""
+        if self.teacher is None or self.teacher_spec is not None:
+            return from_toml(self.teacher_spec) if self.teacher_spec else None
+        try:
+            return read_spec(self.teacher)
+        except SpecError as error:
+            raise SpecError(str(error).replace("--spec FILE", "--teacher-spec FILE")) from error
+
+    @cached_property
+    def _card(self) -> dict[str, str]:
+        """What the recipe's [card] says, where it speaks of this run."""
+        card, names = self.recipe.card, self._names
+        other = [
+            f"{key} {card[key]} there, {names[key]} here" for key in CARD_OF if card.get(key, names[key]) != names[key]
+        ]
+        if other and speaks():
+            log.warning("the recipe's [card] and `thin` speak of another run and are left out: %s.", "; ".join(other))
+        return {} if other else {key: value for key, value in card.items() if key in CARD_SAYS}
 
     def _check(self, track: Track) -> None:
         trained_on, held_out = self._parted
@@ -159,26 +201,30 @@ class Session:
                 "Pass --teacher MODEL, or set soft_weight = 0."
             )
         if self.teacher is not None and not weight:
-            raise UsageError(
+            raise FcnEdgeError(
                 f"--teacher {self.teacher} would teach nothing: the recipe has soft_weight = 0. "
                 "Set soft_weight in it (recipes/edge.toml has 1.0), or leave --teacher out."
             )
 
-    def _prepare_folder(self, force: bool) -> None:
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--out {self.out} cannot be a folder: {error.strerror}. Name another.") from error
-        written = [f"{self.recipe.variant}.safetensors", "best.safetensors", "log.csv", CARD]
+        teacher = self._taught_by
+        if teacher is not None and teacher.classes != self.data.classes:
+            raise ModelError(
+                f"{self.teacher} does not know the data's classes: {len(teacher.classes)} are its own, "
+                f"{len(self.data.classes)} the data's, or their order differs. Take another teacher."
+            )
+
+    def _check_folder(self, force: bool) -> None:
+        there = next(path for path in (self.out, *self.out.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            reason = "is not writable" if there.is_dir() else "is a file"
+            raise SinkError(f"--out {self.out} cannot be a folder: {there} {reason}. Name another.")
+        written = [f"{self.recipe.variant}.safetensors", "best.safetensors", "log.csv", "tensorboard", CARD]
         strange = [name for name in written if (self.out / name).exists()]
         if strange and not force and not (self.out / STATE).exists():
-            raise UsageError(
+            raise SinkError(
                 f"{self.out} has {', '.join(strange)} and no state of a run to go on with. "
                 "Name another --out, or --force to overwrite."
             )
-        if force:
-            (self.out / STATE).unlink(missing_ok=True)
-            shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
 
     def _network(self) -> tuple[Network, set[str]]:
         recipe, classes = self.recipe, len(self.data.classes)
@@ -187,7 +233,12 @@ class Session:
         side = recipe.crop
         if side and self._describe(network, {}).side_above(side) != side:
             other = self._describe(network, {}).side_above(side)
-            raise UsageError(f"{recipe.variant} takes no crops of {side} pixels. Set crop = {other} in the recipe.")
+            raise DataError(f"{recipe.variant} takes no crops of {side} pixels. Set crop = {other} in the recipe.")
+        for prefix in recipe.frozen:
+            if not any(name.startswith(prefix) for name, _ in network.named_parameters()):
+                parts = prefix.strip(".").count(".") + 1
+                there = {".".join(name.split(".")[:parts]) + "." for name, _ in network.named_parameters()}
+                raise DataError(f"frozen names {prefix!r}; the parameters are in {', '.join(sorted(there))}")
         return network, set() if self.weights is None else self._adopt(network, self.weights)
 
     def _adopt(self, network: Network, weights: Path) -> set[str]:
@@ -211,12 +262,7 @@ class Session:
     def _soft(self, track: Track) -> dict[Path, Path] | None:
         if self.teacher is None:
             return None
-        with Segmenter(str(self.teacher), spec=self.teacher_spec) as teacher:
-            if teacher.spec.classes != self.data.classes:
-                raise ModelError(
-                    f"{self.teacher} does not know the data's classes: {len(teacher.spec.classes)} are its own, "
-                    f"{len(self.data.classes)} the data's, or their order differs. Take another teacher."
-                )
+        with Segmenter(str(self.teacher), spec=self.teacher_spec) as teacher, _telling_of_a_full_disk(cache_folder()):
             pictures = [sample.image for sample in self.data.samples]
             return probabilities(teacher, pictures, cache_folder(), track if is_first_here() else _none)
 
@@ -225,21 +271,30 @@ class Session:
             raise UsageError("features can be kept of a trunk that does not learn: pass --freeze-trunk as well.")
         low = precision() == "bf16-mixed"
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-        return keep_features(
-            network,
-            self.recipe.variant,
-            views,
-            cache_folder() / "features",
-            lambda: torch.autocast(kind, torch.bfloat16, enabled=low),
-            track if is_first_here() else _none,
-        )
+        with _telling_of_a_full_disk(cache_folder()):
+            return keep_features(
+                network,
+                self.recipe.variant,
+                views,
+                cache_folder() / "features",
+                lambda: torch.autocast(kind, torch.bfloat16, enabled=low),
+                track if is_first_here() else _none,
+            )
 
     def _class_weights(self) -> list[float] | None:
         given = self.recipe.class_weights
-        strange = given.keys() - set(self.data.classes)
-        if strange:
-            raise DataError(f"class_weights names {', '.join(sorted(strange))}, which the data do not have.")
+        for figure, names in (("class_weights", given), ("thin", self._thin)):
+            strange = [name for name in names if name not in self.data.classes]
+            if strange:
+                raise DataError(
+                    f"{figure} names {', '.join(strange)}, which the data do not have. "
+                    f"Their classes: {', '.join(self.data.classes)}."
+                )
         return [given.get(name, 1.0) for name in self.data.classes] if given else None
+
+    @property
+    def _thin(self) -> tuple[str, ...]:
+        return () if self.recipe.card and not self._card else self.recipe.thin
 
     def _describe(self, network: Network, provenance: dict[str, Any]) -> ModelSpec:
         data = self.data
@@ -253,22 +308,55 @@ class Session:
     def _origin(self, provenance: dict[str, Any]) -> bytes:
         """All that the run starts from: a run from anything else is not continued."""
         started_from = [provenance, [sample.id for sample in self._parted[0]]]
-        if self.teacher is not None:
-            started_from.append(from_toml(self.teacher_spec) if self.teacher_spec else read_spec(self.teacher))
+        if self._taught_by is not None:
+            started_from.append(self._taught_by)
         return msgspec.json.encode(started_from)
 
     def _provenance(self) -> dict[str, Any]:
         figures = msgspec.to_builtins(self.recipe)
+        figures.pop("card")
         earlier = [self._earlier] if self._earlier else []
         return {
-            **figures.pop("card"),
+            **self._card,
             "pretrained": sha256(self.weights) if self.weights else None,
             "teacher": sha256(self.teacher) if self.teacher else None,
             "lists": list(self.lists),
-            "pictures": len(self.data.samples),
+            "pictures": len(self._parted[0]),
             SEEN: pictures_seen((sample.image for sample in self._parted[0]), *earlier),
             "recipe": figures,
         }
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """What the run starts from, as [card] names it."""
+        return {
+            "lists": " ".join(self.lists),
+            "weights": self.weights.name if self.weights else "none",
+            "teacher": self.teacher.name if self.teacher else "none",
+        }
+
+    def _told(self) -> dict[str, Any]:
+        """What the provenance says beside what decides the run: a file that is renamed is the same."""
+        parts = (("pretrained weights", self.weights, self._earlier), ("teacher", self.teacher, self._taught_by))
+        seen = [
+            f"{path.name}, its {part}: {spec.provenance.get('seen', 'not stated') if spec else 'not stated'}"
+            for part, path, spec in parts
+            if path is not None
+        ]
+        names = {"pretrained_file": self.weights, "teacher_file": self.teacher}
+        return {
+            "seen": self._card.get("seen") or "; ".join(seen) or "nothing but the pictures that it was trained on",
+            **{key: path.name for key, path in names.items() if path is not None},
+        }
+
+
+@contextmanager
+def _telling_of_a_full_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise SinkError(f"{error.filename or folder} cannot be written: {reason}. {MAKE_ROOM}") from error
 
 
 def speaks() -> bool:

@@ -44,7 +44,7 @@ def probabilities(
     folder = cache / "teacher" / teacher_key(teacher)
     folder.mkdir(parents=True, exist_ok=True)
     kept = {picture: folder / f"{sha256(picture)[:32]}.npy" for picture in pictures}
-    for picture in track([picture for picture, place in kept.items() if not place.exists()], "Teacher"):
+    for picture in track([picture for picture, place in kept.items() if not place.exists()], "Asking the teacher"):
         _keep(kept[picture], _probabilities(teacher, read_image(picture)))
     return kept
 

@@ -1,10 +1,12 @@
 """The loop's arithmetic, on networks small enough to work it out another way."""
 
+from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,10 @@ from fcn_edge.data import open_list
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.spec import VOID
 from fcn_edge.training.features import keep_features
-from fcn_edge.training.log import read_log
+from fcn_edge.training.log import read_log, told_losses
 from fcn_edge.training.loop import Progress, Quality, connect, train
 from fcn_edge.training.recipe import Recipe
+from fcn_edge.training.run_state import load_state
 from fcn_edge.training.samples import Part, Views
 
 CLASSES = 21
@@ -160,9 +163,45 @@ def test_training_on_a_drawn_square_finds_it(samples, tmp_path, loss):
     assert (found & there).sum() / (found | there).sum() > 0.7
 
 
+def test_the_curves_tell_only_the_losses_that_say_something_of_their_own(samples, tmp_path):
+    for kind, shown in ((TinyPlain, ["loss"]), (Tiny, ["loss", "label_loss"])):
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        run(seeded(kind), samples, RECIPE, folder)
+        assert told_losses(read_log(folder)) == shown  # without a teacher; an auxiliary head makes the whole another
+
+
+def test_a_run_of_fewer_than_ten_steps_shows_its_loss(samples, tmp_path):
+    """A line through one point has no length: the panel would be empty."""
+    run(seeded(TinyPlain), samples, RECIPE, tmp_path)
+    image = cv2.imread(str(tmp_path / "curves.png"))
+    assert image is not None
+    panel = image[60:-120, 150 : image.shape[1] // 2 - 40]  # within the axes, left of the legend's corner
+    assert (np.ptp(panel[:, : panel.shape[1] * 2 // 3].astype(int), 2) > 60).any()  # something coloured
+
+
+def test_closing_a_run_on_the_way_saves_the_step_that_was_seen_last(samples, tmp_path):
+    views = Views(samples, replace(RECIPE, steps=50), multiple_of_8)
+    begun = train(
+        seeded(TinyPlain),
+        set(),
+        views,
+        tmp_path,
+        lambda _: Quality(0, 0),
+        lambda *_: None,
+        connect(RECIPE, 50),
+        workers=0,
+    )
+    assert [next(begun).step for _ in range(4)] == [0, 1, 2, 3]
+    cast("Generator[Progress]", begun).close()
+    state = load_state(tmp_path, views.recipe, "")
+    assert state is not None
+    assert state.step == 3
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_a_line(samples, tmp_path):
     recipe = replace(WHOLE, steps=50, rate=1e30)
-    with pytest.raises(FcnEdgeError, match="the loss is"):
+    with pytest.raises(FcnEdgeError, match=r"the loss is .* another --out, or --force"):
         run(seeded(TinyPlain), samples, recipe, tmp_path)
 
 

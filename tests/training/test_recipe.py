@@ -6,6 +6,7 @@ import pytest
 
 from fcn_edge import models
 from fcn_edge.errors import DataError
+from fcn_edge.runtime.files import bundled
 from fcn_edge.training.recipe import Recipe, find_recipe, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -42,6 +43,10 @@ def test_the_figures_of_a_bundled_recipe_have_their_reasons_beside_them(path):
         ('variant = "tiny"\nbatch = 4\nrate = 1\nsteps = 4\ncrop = 8\naccumulate = 3', "3 equal parts"),
         ('variant = "tiny"\nbatch = 4\nrate = 1\nsteps = 4\nsoft_weight = 1\nloss_stride = 3', "loss_stride = 3"),
         ("steps = ", "not a training recipe"),
+        (
+            'variant = "tiny"\nbatch = 1\nrate = 1\nsteps = 4\n[card]\nlicence = "MIT"',
+            "no entry licence; there are .*license",
+        ),
     ],
 )
 def test_a_wrong_figure_is_named(tmp_path, text, told):
@@ -85,7 +90,7 @@ def test_a_figure_out_of_its_range_is_named_with_what_it_may_be(tmp_path, figure
 
 
 def test_a_missing_recipe_is_one_line(tmp_path):
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match=r"r\.toml: there is no such recipe\. Those of recipes/ are 60-epochs, camvid"):
         read_recipe(tmp_path / "r.toml")
 
 
@@ -95,6 +100,16 @@ def test_epochs_become_steps_by_the_number_of_pictures():
     assert [step for step in range(1, 221) if recipe.validates_at(step, 1464)] == [74, 147, 220]
 
 
-def test_fewer_steps_freeze_the_trunk_for_the_same_share():
-    recipe = Recipe("tiny", batch=16, rate=1, steps=1000, frozen_trunk_steps=200)
-    assert recipe.in_steps(10, 1000).frozen_trunk_steps == 2
+def test_fewer_steps_warm_up_and_freeze_the_trunk_for_the_same_share():
+    recipe = Recipe("tiny", batch=16, rate=1, steps=1000, frozen_trunk_steps=200, warmup=100)
+    shorter = recipe.in_steps(10, 1000)
+    assert (shorter.frozen_trunk_steps, shorter.warmup) == (2, 1)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_what_a_bundled_recipe_freezes_is_there_and_what_it_says_of_data_is_its_own_models(path):
+    recipe = read_recipe(path)
+    for variant in (recipe.variant, *recipe.serves) if recipe.frozen else ():
+        names = [name for name, _ in models.build(variant, 21, recipe.padding).named_parameters()]
+        assert all(any(name.startswith(prefix) for name in names) for prefix in recipe.frozen)
+    assert path.stem in bundled() or not (recipe.card or recipe.thin)

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -13,7 +15,7 @@ import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -21,12 +23,13 @@ import pytest
 import torch
 from drawn import draw_data, recipe_file
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_network import Tiny, TinyPlain
 
 from fcn_edge.cli.train import EPILOG
 from fcn_edge.cli.train import command as train
 from fcn_edge.data import DataSet
-from fcn_edge.errors import DataError, FcnEdgeError, UsageError
+from fcn_edge.errors import DataError, FcnEdgeError, SinkError, UsageError
 from fcn_edge.models.checkpoint import load, save_checkpoint, untrained
 from fcn_edge.onnx_export import export
 from fcn_edge.runtime.files import bundled, read_spec
@@ -48,6 +51,22 @@ loop.precision = lambda: "32-true"
 main()
 """
 
+LIMITED = """
+import os, resource, sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+WITHOUT_TORCH = """
+import sys
+from fcn_edge.cli.main import main
+
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+
 
 def command(data: Path, recipe: Path, out: Path, *more: str) -> list[str]:
     arguments = ["train", "--data", f"{data}:train", "--recipe", str(recipe), "--out", str(out), *more]
@@ -60,8 +79,10 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def run(arguments: list[str], home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, env=environment(home))
+def run(arguments: list[str], home: Path, largest: int | None = None) -> subprocess.CompletedProcess[str]:
+    """largest: file that the system lets it write, in bytes; so a full disk fails, with another number."""
+    limited = arguments if largest is None else [sys.executable, "-c", LIMITED, str(largest), *arguments]
+    return subprocess.run(limited, capture_output=True, text=True, env=environment(home))
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
@@ -119,12 +140,19 @@ class TestRun:
         assert last.provenance["recipe"]["epochs"] == 4
         assert last.provenance["lists"] == ["data:train"]
         assert best.quality["mean_iou_val"] == pytest.approx(max(float(row["mean_iou"]) for row in validated), rel=1e-4)
+        assert last.provenance["pictures"] == 12
+        assert last.provenance["seen"] == "nothing but the pictures that it was trained on"
+        assert "Checking masks" in done.stderr
+        assert "tiny: 12 steps of 4 pictures, in " in done.stderr
+        assert "step 10 of 12: loss " in done.stderr
+        assert "Mixed Precision" not in done.stderr
         card = (out / "model-card.md").read_text()
         assert f"| mean iou val | {last.quality['mean_iou_val']:.4f} |" in card
         assert "data:train" in card
         assert "curves.png" in card
         again = run(command(data, recipe, out, "--val", f"{val}:train", "--json"), tmp_path)
         assert again.returncode == 0, again.stderr
+        assert "finished already, all 12 steps" in again.stderr
         assert json.loads(again.stdout) == document  # a finished run has nothing left to do, and says what it reached
         steps = tensorboard_steps(out / "tensorboard", "mean_iou")
         assert steps == [3, 6, 9, 12]
@@ -146,6 +174,7 @@ class TestRun:
             assert not (killed / "tiny.safetensors").exists()
         done = run(command(data, recipe, killed), tmp_path)
         assert done.returncode == 0, done.stderr
+        assert "going on from step " in done.stderr
 
         for name in ("tiny.safetensors", "best.safetensors"):
             assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -156,7 +185,8 @@ class TestRun:
         for part in ("model", "optimizer", "ema"):
             torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
 
-    def test_ctrl_c_ends_a_run_without_a_traceback(self, data, tmp_path):
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_ends_a_run_between_two_steps_and_says_which(self, data, tmp_path, number, status):
         recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=100_000, validate_every=2))
         process = subprocess.Popen(
             command(data, recipe, tmp_path / "out"),
@@ -166,10 +196,56 @@ class TestRun:
             env=environment(tmp_path),
         )
         wait_for_step(process, tmp_path / "out", 2)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         _, stderr = process.communicate()
-        assert process.returncode == 130
+        assert process.returncode == status
         assert "Traceback" not in stderr
+        said = re.fullmatch(r"stopped at step (\d+) of 100000; the same command goes on", stderr.splitlines()[-1])
+        assert said, stderr
+        assert torch.load(tmp_path / "out/last.pt", weights_only=True)["step"] == int(said[1])
+        assert not (tmp_path / "out/candidate").exists()
+
+    def test_a_full_disk_ends_a_run_with_a_line_and_keeps_what_was_saved(self, data, tmp_path):
+        # small crops: a batch goes through shared memory, which the limit holds for too
+        figures = replace(RECIPE, steps=2_000, validate_every=50, crop=32, longer_side=(32, 48))
+        recipe, out = recipe_file(tmp_path / "r.toml", figures), tmp_path / "out"
+        state = out / "last.pt"
+        at_once = run(command(data, recipe, out), tmp_path, largest=10_000)
+        assert at_once.returncode == 1
+        assert at_once.stderr.splitlines()[-1].startswith(f"fcn-edge: {state} cannot be written: ")
+        assert not list(out.iterdir())
+        process = subprocess.Popen(command(data, recipe, out), stderr=subprocess.DEVNULL, env=environment(tmp_path))
+        wait_for_step(process, out, 20)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
+        before = state.read_bytes()
+        later = run(command(data, recipe, out), tmp_path, largest=30_000)
+        assert later.returncode == 1
+        assert "Traceback" not in at_once.stderr + later.stderr
+        assert "cannot be written" in later.stderr.splitlines()[-1]
+        assert "make room, and the same command goes on" in later.stderr.splitlines()[-1]
+        assert state.read_bytes() == before
+
+    def test_a_card_speaks_of_the_run_that_it_names_and_of_no_other(self, data, tmp_path):
+        network, spec = untrained("tiny")
+        save_checkpoint(tmp_path / "start.safetensors", network, replace(spec, provenance={"seen": "noise"}))
+        card = {"lists": "data:train", "weights": "start.safetensors", "teacher": "none"}
+        card |= {"data": "squares", "seen": "squares and noise", "license": "MIT"}
+        recipe = recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1, card=card, thin=("dog",)))
+        shutil.copy(tmp_path / "start.safetensors", tmp_path / "other.safetensors")
+        seen = []
+        for name in ("start.safetensors", "other.safetensors"):
+            out = tmp_path / name.partition(".")[0]
+            done = run([*command(data, recipe, out), "--weights", str(tmp_path / name)], tmp_path)
+            assert done.returncode == 0, done.stderr
+            told = read_spec(out / "tiny.safetensors")
+            seen.append((told.provenance["seen"], told.provenance.get("license"), told.thin))
+            assert told.provenance["pretrained_file"] == name
+            assert told.provenance["pictures"] == 9  # three of twelve are held back
+            assert f"| pretrained file | {name} |" in (out / "model-card.md").read_text()
+        assert seen[0] == ("squares and noise", "MIT", ("dog",))
+        assert seen[1] == ("other.safetensors, its pretrained weights: noise", None, ())
+        assert "speak of another run and are left out: weights start.safetensors there, other" in done.stderr
 
     def test_two_processes_learn_what_one_does(self, data, tmp_path):
         """Lightning Fabric's ddp over gloo; 8 pictures a step, 4 a process, and 2 parts of them each."""
@@ -279,13 +355,13 @@ class TestRefusals:
     @pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."], ids=str)
     def test_a_damaged_state_is_told_with_the_mend(self, tmp_path, content):
         (tmp_path / "last.pt").write_bytes(content)
-        with pytest.raises(DataError, match=r"last.pt: not the state of a run, or damaged .* --force") as raised:
+        with pytest.raises(DataError, match=r"last.pt: not the state of a run, or damaged\. .* --force") as raised:
             load_state(tmp_path, RECIPE, "")
         assert "\n" not in str(raised.value)
 
     def test_a_run_cannot_lie_in_a_file(self, data, tmp_path):
         (tmp_path / "out").write_text("a file")
-        with pytest.raises(UsageError, match="out cannot be a folder: File exists"):
+        with pytest.raises(SinkError, match=r"out cannot be a folder: .*out is a file"):
             train(data=[f"{data}:train"], recipe=recipe_file(tmp_path / "r.toml", RECIPE), out=tmp_path / "out")
 
     @pytest.mark.parametrize("name", ["tiny.safetensors", "best.safetensors", "log.csv", "model-card.md"])
@@ -293,13 +369,54 @@ class TestRefusals:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / name).write_text("mine")
         recipe = recipe_file(tmp_path / "r.toml", RECIPE)
-        with pytest.raises(UsageError, match=f"out has {name} and no state of a run.*--force"):
+        with pytest.raises(SinkError, match=f"out has {name} and no state of a run.*--force"):
             train(data=[f"{data}:train"], recipe=recipe, out=tmp_path / "out")
         assert (tmp_path / "out" / name).read_text() == "mine"
+
+    def test_force_leaves_the_run_that_is_there_whole_until_the_new_one_is_accepted(self, data, tmp_path):
+        out = tmp_path / "out"
+        assert (
+            run(command(data, recipe_file(tmp_path / "r.toml", replace(RECIPE, steps=1)), out), tmp_path).returncode
+            == 0
+        )
+        save_file({"features.0.weight": torch.zeros(1, 2)}, tmp_path / "others.safetensors")
+        save_file({"x": torch.zeros(1)}, tmp_path / "bare.safetensors")
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        refused = [
+            ({"crop": 70}, {}, "Set crop = 72"),
+            ({}, {"weights": str(tmp_path / "others.safetensors")}, "do not fit"),
+            ({"soft_weight": 1.0}, {"teacher": str(tmp_path / "bare.safetensors")}, "--teacher-spec FILE"),
+        ]
+        for figures, options, told in refused:
+            recipe = recipe_file(tmp_path / "s.toml", replace(RECIPE, **figures))
+            with pytest.raises(FcnEdgeError, match=told):
+                train(data=[f"{data}:train"], recipe=recipe, out=out, force=True, **cast("Any", options))
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (["--recipe", "lost.toml"], "lost.toml: there is no such recipe"),
+            (["--recipe", "odd.toml"], "odd.toml: a recipe has no figure named momentun"),
+            (["--data", "lost"], "lost: there is no such folder"),
+            (["--weights", "nosuch"], "no published weights 'nosuch'. Known: "),
+            (["--weights", "lost.pth"], "lost.pth: no such weights file"),
+        ],
+        ids=str,
+    )
+    def test_what_is_mistyped_is_answered_before_torch_is_there(self, data, tmp_path, options, told):
+        (tmp_path / "odd.toml").write_text('variant = "fcn8s-lite"\nbatch = 1\nrate = 1\nsteps = 4\nmomentun = 0.9')
+        arguments = [sys.executable, "-c", WITHOUT_TORCH, "train", "--data", f"{data}:train", *options]
+        done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path))
+        assert told in done.stderr
+        assert done.stdout == "False\n"
 
     @pytest.mark.parametrize(
         ("figures", "options", "told"),
         [
+            ({"thin": ("zebra",)}, {}, "thin names zebra, which the data do not have. Their classes: background, aero"),
+            ({"frozen": ("trunk.",)}, {}, "frozen names 'trunk.'; the parameters are in auxiliary., features., head."),
+            ({"variant": "fcn9s"}, {}, "r.toml: there is no variant 'fcn9s'"),
             ({}, {"val": "train"}, "12 of 12 pictures to validate on are trained on as well"),
             ({}, {"cache_features": True}, "--freeze-trunk"),
             ({"crop": 70}, {}, "Set crop = 72"),
@@ -324,6 +441,9 @@ class TestRefusals:
         with pytest.raises((FcnEdgeError, UsageError), match=told) as raised:
             train(data=[f"{data}:train"], recipe=recipe, out=tmp_path / "out", **given)
         assert "\n" not in str(raised.value)
+        assert not (tmp_path / "out").exists()
+        named_wrongly = any(str(value) in ("fcn9s", "valid") for value in options.values())
+        assert isinstance(raised.value, UsageError) == (named_wrongly or "cache_features" in options)
 
 
 def tensorboard_steps(folder: Path, tag: str) -> list[int]:
