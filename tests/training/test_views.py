@@ -7,7 +7,7 @@ import pytest
 from drawn import draw_data
 
 from fcn_edge.data import open_list
-from fcn_edge.errors import UsageError
+from fcn_edge.errors import DataError
 from fcn_edge.spec import VOID
 from fcn_edge.training.augment import view
 from fcn_edge.training.recipe import Recipe
@@ -92,7 +92,7 @@ class TestViews:
 
     def test_a_batch_that_cannot_be_dealt_out_is_refused(self, tmp_path):
         samples = open_list(draw_data(tmp_path / "data"), ["train"])
-        with pytest.raises(UsageError, match="3 devices"):
+        with pytest.raises(DataError, match="3 devices"):
             loader(Views(samples, RECIPE, any_side), 0, 0, 0, 3)
 
     def test_what_is_held_back_is_never_trained_on(self, tmp_path):
