@@ -12,6 +12,8 @@ from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import ModelSpec
 
 BACKENDS = {  # for each kind of file the fastest first, as benchmarks/latency.py measures
+    "tensorrt": "fcn_edge.runtime.tensorrt:TensorRt",
+    "tensorrt-rtx": "fcn_edge.runtime.tensorrt:TensorRtRtx",
     "openvino": "fcn_edge.runtime.openvino:OpenVino",
     "onnxruntime": "fcn_edge.runtime.onnxruntime:OnnxRuntime",
     "litert": "fcn_edge.runtime.litert:LiteRt",
@@ -29,7 +31,8 @@ def backend_class(name: str) -> Any:
     """The class behind a name; its library is not loaded. Raises UsageError for a name that is not listed.
 
     Beside the protocol it has `library` and `distribution` (the module it needs and the package that brings
-    it), `install` (the line that installs it), `suffixes` (of the files that it runs) and `precisions()`.
+    it), `install` (the line that installs it), `suffixes` (of the files that it runs), `precisions()` and `compiles`
+    (whether it builds for minutes what it runs: then `lacking()` says why `auto` does not take it for a file).
     """
     if name not in BACKENDS:
         raise unknown("backend", name, names())
@@ -75,6 +78,10 @@ def _fastest(path: Path, spec: ModelSpec, precision: str | None, threads: int | 
     for name in candidates:
         kind = backend_class(name)
         try:
+            if kind.compiles and (lacking := kind.lacking(path, spec)) is not None:
+                if not lacking:
+                    continue
+                raise BackendError(lacking)
             if not is_installed(name):
                 raise BackendError(f"{name} is not installed: {kind.install}.")
             opened = kind(path, spec, precision, threads)

@@ -33,6 +33,7 @@ class LiteRt:
     library, distribution = "ai_edge_litert.interpreter", "ai-edge-litert"
     install = "pip install ai-edge-litert"
     suffixes = (".tflite",)
+    compiles = False
 
     @classmethod
     def precisions(cls) -> list[str]:

@@ -31,6 +31,7 @@ class OnnxRuntime:
     library = distribution = "onnxruntime"
     install = "pip install onnxruntime"
     suffixes = (".onnx",)
+    compiles = False
 
     @classmethod
     def precisions(cls) -> list[str]:

@@ -40,6 +40,7 @@ class OpenVino:
     library = distribution = "openvino"
     install = "pip install openvino"
     suffixes = (".onnx",)
+    compiles = False
 
     @classmethod
     def precisions(cls) -> list[str]:

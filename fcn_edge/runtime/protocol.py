@@ -6,9 +6,12 @@ was asked for or raises; what it really computes in is what it reports.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from fcn_edge.prepare import Layout, Size
 
 
 class Backend(Protocol):
@@ -42,4 +45,33 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release the device; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class FrameBackend(Backend, Protocol):
+    """A backend that also scales frames on its device, and may bring labels home instead of scores.
+
+    Then a frame crosses the bus once as bytes. Of the ways that the scores can become labels the fastest is found by
+    measuring, which is not the backend's to do: it offers them and does the one that it is told.
+    """
+
+    ways: Sequence[str]  # how scores can become labels here, the likely fastest first: "kernel", "scores"
+    way: str  # the one that is taken; may be set while nothing is in flight
+    identity: str  # of model, device and versions: what was measured for it holds as long as it is the same
+    stages: dict[str, float]  # seconds of what was last collected, by the device's clock: prepare, infer, decode
+
+    def takes(self, layout: Layout) -> bool:
+        """Whether `submit_frame` serves this layout; if not, `submit` does."""
+        ...
+
+    def submit_frame(self, frame: np.ndarray, layout: Layout, size: Size) -> None:
+        """Start on `frame`, uint8 (H, W, 3) BGR; at most two may be in flight.
+
+        `frame` may be written to again as soon as this returns. size: of the labels, where they are made here.
+        """
+        ...
+
+    def collect_frame(self) -> np.ndarray:
+        """Of the oldest submitted frame: uint8 labels (H, W) of its `size`, or float32 scores (1, C, h, w)."""
         ...

@@ -29,6 +29,7 @@ class Torch:
     library = distribution = "torch"
     install = INSTALL
     suffixes = (".safetensors", ".pth", ".pt")
+    compiles = False
 
     @classmethod
     def precisions(cls) -> list[str]:
