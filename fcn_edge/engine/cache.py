@@ -6,28 +6,69 @@ engines of several GPUs and versions lie side by side, and a folder tells which 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from fcn_edge.engine.key import Key as Key
 from fcn_edge.engine.key import difference as difference
 from fcn_edge.engine.key import make_key as make_key
+from fcn_edge.engine.sidecar import Sidecar, check_whole, read
+from fcn_edge.errors import ModelError, SpecError
+from fcn_edge.folders import cache_folder
+
+DIGITS = 8
 
 
 def engines_folder(project: Path | None = None) -> Path:
     """`engines/` of the project folder, or `~/.cache/fcn-edge/engines` where None: what `run` builds by itself."""
-    raise NotImplementedError
+    return (cache_folder() if project is None else project) / "engines"
 
 
 def plan_name(name: str, key: Key) -> str:
     """`NAME.KEY8.plan`; name: the ONNX file's name without `.onnx`."""
-    raise NotImplementedError
+    return f"{name}.{key.digest()[:DIGITS]}.plan"
 
 
 def find(folder: Path, key: Key) -> Path | None:
-    """The whole, unchanged plan in `folder` that was built with just this key, under whatever name; else None."""
-    raise NotImplementedError
+    """The whole, unchanged plan in `folder` that was built with just this key, under whatever name; else None.
+
+    It has passed every check that a plan passes before loading, but for the GPU being there.
+    """
+    for plan, sidecar in _engines(folder, "*"):
+        if sidecar.key == key:
+            try:
+                check_whole(sidecar, plan)
+                return plan
+            except (ModelError, OSError):
+                continue
+    return None
 
 
 def stale(folder: Path, name: str, key: Key) -> str:
-    """Why the engines of `name` in `folder` do not serve, as one line with the difference; "" where there are none."""
-    raise NotImplementedError
+    """Why no engine of `name` in `folder` serves: the difference of the nearest one, or its damage; "" without any."""
+    reasons: list[str] = []
+    for plan, sidecar in _engines(folder, name):
+        if sidecar.key != key:
+            reasons.append(difference(sidecar.key, key))
+            continue
+        try:
+            check_whole(sidecar, plan)
+        except (ModelError, OSError):
+            return "the engine that is there is damaged"
+    return min(reasons, key=lambda reason: reason.count(", "), default="")
+
+
+def _engines(folder: Path, name: str) -> Iterator[tuple[Path, Sidecar]]:
+    """The plans of that name whose sidecar can be read, the newest first."""
+    pattern = "*.plan" if name == "*" else f"{escape(name)}.{'[0-9a-f]' * DIGITS}.plan"
+    try:
+        plans = list(folder.glob(pattern))
+        plans.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return
+    for plan in plans:
+        try:
+            yield plan, read(plan)
+        except (ModelError, SpecError):
+            continue
