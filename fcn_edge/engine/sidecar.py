@@ -16,6 +16,7 @@ from fcn_edge.engine.header import Header, read_header
 from fcn_edge.engine.key import Key, gibibytes
 from fcn_edge.engine.machine import Gpu, Machine
 from fcn_edge.engine.profiles import Profile
+from fcn_edge.engine.versions import PRODUCTS
 from fcn_edge.errors import BackendError, ModelError
 from fcn_edge.files import replacing, sha256
 from fcn_edge.spec import ModelSpec
@@ -169,7 +170,7 @@ def _rebuild(sidecar: Sidecar, product: str) -> str:
 
 
 def _titled(header: Header) -> str:
-    title = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}[header.product]
+    title = PRODUCTS[header.product].title
     return f"{title} {header.version}" if header.version else title
 
 
