@@ -1,15 +1,80 @@
 """Our two kernels on the GPU: a frame scaled to the network's input, and its scores decoded to labels.
 
 With them one frame goes over the bus as uint8 and comes back as labels. Their source is kernels.cu; it is compiled
-for the GPU at hand by NVRTC, which takes about a second once, and kept in the cache.
+for the GPU at hand by NVRTC, which takes under a second once, and kept in the cache.
 """
 
 from __future__ import annotations
 
-from fcn_edge.cuda.memory import Cuda, Stream
-from fcn_edge.spec import Grid, Input
+import ctypes
+from ctypes import c_float, c_int, c_void_p
+from importlib import resources
+from math import ceil
+
+import numpy as np
+
+from fcn_edge.cuda import compiler, geometry
+from fcn_edge.cuda.memory import Cuda, Stream, Three
+from fcn_edge.errors import BackendError, SpecError
+from fcn_edge.spec import MAX_CLASSES, Grid, Input
 
 Size = tuple[int, int]  # rows, columns
+
+SHARED = 48 << 10  # bytes of shared memory that a block may have on every GPU without asking for more
+BLOCKS = 65535  # a grid's limit in y
+ELEMENTS = 2**31  # the kernels count in 32 bits
+
+# As in kernels.cu.
+THREADS, LANES, STRIP, MASK_WORDS = 256, 32, 4, 8
+WARPS = THREADS // LANES
+
+BAND = 32  # rows of labels in a block at most, so that a network of one row of scores still fills the GPU
+CELL = 16  # labels in a cell from which it pays to find its winners first, by count of the instructions of either way
+BORDER = (127.5, 127.5, 127.5)  # the border's colour where the spec names no mean, as prepare.MEAN
+
+
+class ScaleArguments(ctypes.Structure):
+    _fields_ = (
+        ("frame", c_void_p),
+        ("out", c_void_p),
+        ("rows", c_void_p),
+        ("columns", c_void_p),
+        ("row_body", c_float),
+        ("column_body", c_float),
+        ("pitch", c_int),
+        ("width", c_int),
+        ("content", c_int),
+        ("tile", c_int),
+        ("row_step", c_int),
+        ("column_step", c_int),
+        ("channel_at", c_int * 3),
+        ("factor", c_float * 3),
+        ("shift", c_float * 3),
+        ("border", c_float * 3),
+    )
+
+
+class DecodeArguments(ctypes.Structure):
+    _fields_ = (
+        ("scores", c_void_p),
+        ("labels", c_void_p),
+        ("rows", c_void_p),
+        ("columns", c_void_p),
+        ("bands", c_void_p),
+        ("classes", c_int),
+        ("plane", c_int),
+        ("pitch", c_int),
+        ("bottom", c_int),
+        ("right", c_int),
+        ("height", c_int),
+        ("width", c_int),
+        ("span", c_int),
+    )
+
+
+def source() -> str:
+    """The kernels' CUDA C++."""
+    return resources.files("fcn_edge.cuda").joinpath("kernels.cu").read_text()
 
 
 class Kernels:
@@ -19,11 +84,23 @@ class Kernels:
     """
 
     def __init__(self, cuda: Cuda) -> None:
-        raise NotImplementedError
+        self.cuda = cuda
+        image = compiler.compiled(source(), "kernels.cu", cuda.gpu.compute_capability)
+        try:
+            self._module = cuda.module(image)
+        except BackendError as error:
+            major, minor = cuda.gpu.cuda
+            raise BackendError(
+                f"{error} NVRTC is of CUDA {compiler.version()}, the driver of {major}.{minor}: update the driver, "
+                f"or pip install 'nvidia-cuda-nvrtc-cu{major}=={major}.{minor}.*'"
+            ) from error
+
+    def function(self, name: str) -> int:
+        return self._module.function(name)
 
     def close(self) -> None:
         """Unload them; calling it again does nothing."""
-        raise NotImplementedError
+        self._module.close()
 
 
 class Scale:
@@ -34,20 +111,70 @@ class Scale:
     network: (h, w) of the network's input, whose right and bottom border is filled where it is larger.
     input:   the spec's: layout, dtype, colour order, mean and std.
 
-    Raises BackendError where a side is over 16,384.
+    Raises BackendError where a frame is so large, or made so small, that the kernel cannot.
     """
 
-    frame_bytes: int  # to allocate for the frame: its own, rounded up to whole words
-    input_bytes: int  # of the network's input
-
     def __init__(self, kernels: Kernels, frame: Size, content: Size, network: Size, input: Input) -> None:
-        raise NotImplementedError
+        words = (3 * frame[0] * frame[1] - 1) // 4
+        self.frame_bytes = 4 * (words + 2)  # to allocate for the frame: whole words, and one that is read along
+        element = 4 if input.dtype == "float32" else 1
+        self.input_bytes = 3 * network[0] * network[1] * element  # of the network's input
+        rows, row_body = geometry.taps(frame[0], content[0], network[0] - content[0])
+        columns, column_body = geometry.taps(frame[1], content[1], network[1] - content[1])
+        # As many columns as keep a block's threads busy, once summing up rows and once adding up columns.
+        fitting = int((4 * THREADS / 3 - 2) / max(1, frame[1] / content[1]))
+        tile = min(max(1, fitting), THREADS // 3)
+        inside = columns[: content[1]]
+        self._shared = 4 * (3 * geometry.widest(inside["first"], inside["last"], tile) + 8)
+        if self.frame_bytes >= ELEMENTS or self._shared > SHARED or network[0] > BLOCKS:
+            raise BackendError(
+                f"The GPU's kernel cannot scale {frame[1]}x{frame[0]} to {content[1]}x{content[0]}: more than it "
+                "counts or holds at once. Take a smaller frame, or a larger network size."
+            )
+        self._function = kernels.function(f"scale_{input.dtype}")
+        self._tables = kernels.cuda.upload(rows), kernels.cuda.upload(columns)
+        self._grid: Three = (ceil(network[1] / tile), network[0], 1)
+        self._arguments = ScaleArguments(
+            rows=self._tables[0].pointer,
+            columns=self._tables[1].pointer,
+            row_body=row_body,
+            column_body=column_body,
+            pitch=3 * frame[1],
+            width=network[1],
+            content=content[1],
+            tile=tile,
+        )
+        _lay_out(self._arguments, network, input)
 
     def launch(self, stream: Stream, frame: int, out: int) -> None:
-        """Queue it. frame, out: addresses on the GPU, as `Buffer.pointer` and `HostBuffer.pointer` are; no allocation,
-        so it can be captured.
+        """Queue it. frame, out: addresses on the GPU, as `Buffer.pointer` and `HostBuffer.pointer` are, whole words.
+
+        It allocates nothing, so it can be captured.
         """
-        raise NotImplementedError
+        arguments = ScaleArguments.from_buffer_copy(self._arguments)
+        arguments.frame, arguments.out = frame, out
+        stream.launch(self._function, self._grid, (THREADS, 1, 1), arguments, self._shared)
+
+    def close(self) -> None:
+        """Free its tables; calling it again does nothing."""
+        for table in self._tables:
+            table.close()
+
+
+def _lay_out(arguments: ScaleArguments, network: Size, input: Input) -> None:
+    """Where each channel of the frame goes in the network's input, and how its levels become values."""
+    planar = input.layout == "NCHW"
+    arguments.row_step, arguments.column_step = (network[1], 1) if planar else (3 * network[1], 3)
+    channel_step = network[0] * network[1] if planar else 1
+    order = 1 if input.color == "BGR" else -1
+    factor = [1 / std for std in input.std or (1.0,) * 3][::order]
+    shift = [mean / std for mean, std in zip(input.mean or (0.0,) * 3, input.std or (1.0,) * 3, strict=True)][::order]
+    border = (input.mean or BORDER)[::order]
+    for channel, at in enumerate((0, 1, 2)[::order]):
+        arguments.channel_at[channel] = at * channel_step
+        arguments.factor[channel] = factor[channel]
+        arguments.shift[channel] = shift[channel]
+        arguments.border[channel] = int(border[channel])
 
 
 class Decode:
@@ -61,11 +188,8 @@ class Decode:
     content: the part of `size`, from the top left, that is the frame; None: all.
     labels:  the labels' size, where `content` is stretched to it by nearest neighbour; None: `content`.
 
-    Raises SpecError as decode does, BackendError where a side is over 16,384.
+    Raises SpecError as decode does, BackendError where there is more than the kernel counts.
     """
-
-    scores_bytes: int
-    labels_bytes: int
 
     def __init__(
         self,
@@ -78,8 +202,59 @@ class Decode:
         content: Size | None = None,
         labels: Size | None = None,
     ) -> None:
-        raise NotImplementedError
+        _check(scores, dtype, size)
+        used = used or (scores[1], scores[2])
+        content = content or size
+        labels = labels or content
+        self.scores_bytes = int(np.prod(scores)) * np.dtype(dtype).itemsize
+        self.labels_bytes = labels[0] * labels[1]
+        rows, columns = (geometry.places(used[i], size[i], grid, content[i], labels[i]) for i in range(2))
+        bands = geometry.bands(rows, BAND)
+        if np.prod(scores) >= ELEMENTS or max(len(bands) - 1, ceil(labels[0] / WARPS)) > BLOCKS:
+            raise BackendError(f"The GPU's kernel cannot decode scores of shape {scores} to {labels[1]}x{labels[0]}.")
+        span = geometry.widest(columns["sample"], columns["sample"], LANES * STRIP) + 1
+        shared = 4 * span * (2 * scores[0] + 4 + MASK_WORDS + 2 + 1)
+        by_cells = labels[0] * labels[1] >= CELL * used[0] * used[1] and shared <= SHARED
+        self._shared = shared if by_cells else 0
+        across = LANES * STRIP if by_cells else LANES
+        self._grid: Three = (ceil(labels[1] / across), len(bands) - 1 if by_cells else ceil(labels[0] / WARPS), 1)
+        self._function = kernels.function(f"decode_{'cells' if by_cells else 'labels'}_{dtype}")
+        self._tables = [kernels.cuda.upload(table) for table in (rows, columns, bands)]
+        self._arguments = DecodeArguments(
+            rows=self._tables[0].pointer,
+            columns=self._tables[1].pointer,
+            bands=self._tables[2].pointer,
+            classes=scores[0],
+            plane=scores[1] * scores[2],
+            pitch=scores[2],
+            bottom=used[0] - 1,
+            right=used[1] - 1,
+            height=labels[0],
+            width=labels[1],
+            span=span,
+        )
 
     def launch(self, stream: Stream, scores: int, labels: int) -> None:
-        """Queue it. scores, labels: addresses on the GPU; no allocation, so it can be captured."""
-        raise NotImplementedError
+        """Queue it. scores, labels: addresses on the GPU, the labels' that of a whole word.
+
+        It allocates nothing, so it can be captured.
+        """
+        arguments = DecodeArguments.from_buffer_copy(self._arguments)
+        arguments.scores, arguments.labels = scores, labels
+        stream.launch(self._function, self._grid, (THREADS, 1, 1), arguments, self._shared)
+
+    def close(self) -> None:
+        """Free its tables; calling it again does nothing."""
+        for table in self._tables:
+            table.close()
+
+
+def _check(scores: tuple[int, int, int], dtype: str, size: Size) -> None:
+    if dtype not in ("float32", "float16"):
+        raise SpecError(f"Scores are float32 or float16, not {dtype}.")
+    if not 1 <= scores[0] <= MAX_CLASSES:
+        raise SpecError(f"Scores are of 1 to {MAX_CLASSES} classes, not {scores[0]} (shape {scores}).")
+    if min(scores) < 1:
+        raise SpecError(f"Scores of shape {scores} cover no pixel.")
+    if min(size) < 1:
+        raise SpecError(f"Labels of {min(size)} pixels a side cannot be: the size is (height, width), from 1x1.")

@@ -131,6 +131,19 @@ class Cuda:
         """Compiled kernels. Raises BackendError where the driver cannot load them."""
         return Module(self, image)
 
+    def upload(self, array: np.ndarray[Any, Any]) -> Buffer:
+        """A copy of `array` on the GPU, there when this returns."""
+        buffer = self.device(array.nbytes)
+        host, stream = self.host(array.shape, array.dtype), self.stream()
+        try:
+            host.array[...] = array
+            stream.upload(buffer, host)
+            stream.synchronize()
+        finally:
+            stream.close()
+            host.close()
+        return buffer
+
     @property
     def held(self) -> tuple[int, int]:
         """How many things are not closed yet, and the bytes of memory among them."""
