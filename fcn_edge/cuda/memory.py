@@ -209,6 +209,7 @@ class HostBuffer(Resource):
     """
 
     array: np.ndarray[Any, Any]
+    pointer: int
 
     def __init__(self, cuda: Cuda, shape: int | tuple[int, ...], dtype: DTypeLike) -> None:
         elements = int(np.prod(shape))
