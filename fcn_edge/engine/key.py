@@ -119,10 +119,10 @@ def _told(value: Any) -> str:
         return "none"
     if isinstance(value, tuple | list):
         return "+".join(map(_told, value)) or "none"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return _shapes(value) if isinstance(value, Profile) else str(value)
+    return shapes(value) if isinstance(value, Profile) else str(value)
 
 
-def _shapes(profile: Profile) -> str:
+def shapes(profile: Profile) -> str:
     """`288x512`, or `64x64..480x640..1088x1920` where it is dynamic."""
     sides = dict.fromkeys("x".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max))
     batch = "" if profile.batch == (1, 1, 1) else f" by {'..'.join(dict.fromkeys(map(str, profile.batch)))}"

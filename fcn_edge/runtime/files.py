@@ -1,25 +1,20 @@
 """Which file a model's name means, and what that file says of itself.
 
-The spec is read before any runtime is loaded, because it decides how the runtime is asked. An ONNX file
-is a protocol buffer whose top level can be stepped over field by field without touching the weights, so
-this needs neither the onnx package nor the session that will run the file.
+The spec is read before any runtime is loaded, because it decides how the runtime is asked; so reading it needs neither
+the onnx package nor the session that will run the file.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from importlib import resources
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import ModelError, SpecError, unknown
+from fcn_edge.runtime.onnx_file import MODEL_GRAPH, MODEL_METADATA, fields_of, strings
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
-ONNX_GRAPH = 7  # field numbers of ModelProto and StringStringEntryProto (onnx.proto3)
-ONNX_METADATA = 14
-ENTRY_KEY, ENTRY_VALUE = 1, 2
 PICKLES = (".pth", ".pt")
 
 log = logging.getLogger(__name__)
@@ -65,6 +60,10 @@ def read_spec(path: Path) -> ModelSpec:
         from fcn_edge.runtime.torch import read_pickle_spec
 
         return read_pickle_spec(path)
+    if path.suffix == ".plan":
+        from fcn_edge.engine.sidecar import read
+
+        return read(path).spec
     text = spec_text(path)
     if text is None:
         raise SpecError(
@@ -97,52 +96,15 @@ def check_onnx(path: Path) -> None:
 
 
 def _onnx_metadata(path: Path) -> str | None:
-    broken = ModelError(f"{path} is not an ONNX file, or is damaged. Copy it again, or export it anew.")
     found: str | None = None
     seen_graph = False
-    try:
-        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            for field, start, end in _fields(data, 0, len(data)):
-                seen_graph |= field == ONNX_GRAPH
-                if field == ONNX_METADATA:
-                    entry = {number: data[a:b].decode() for number, a, b in _fields(data, start, end)}
-                    if entry.get(ENTRY_KEY) == METADATA_KEY:
-                        found = entry.get(ENTRY_VALUE, "")
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, IndexError) as error:  # an empty file cannot be mapped: ValueError too
-        raise broken from error
-    if not seen_graph:
-        raise broken
+    with fields_of(path) as (data, all_fields):
+        for number, start, end in all_fields:
+            seen_graph |= number == MODEL_GRAPH
+            if number == MODEL_METADATA:
+                entry = strings(data, start, end)
+                if entry.get(1) == METADATA_KEY:
+                    found = entry.get(2, "")
+        if not seen_graph:
+            raise ValueError("no graph")
     return found
-
-
-def _fields(data: mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Field number and extent of each value of a protocol buffer message; ValueError where it is none."""
-    while start < end:
-        tag, start = _varint(data, start)
-        kind = tag & 7
-        if kind == 0:
-            stop = _varint(data, start)[1]
-        elif kind == 2:
-            length, start = _varint(data, start)
-            stop = start + length
-        elif kind in (1, 5):
-            stop = start + (8 if kind == 1 else 4)
-        else:
-            raise ValueError(f"wire type {kind}")
-        if stop > end or tag < 8:
-            raise ValueError("a field reaches beyond its message")
-        yield tag >> 3, start, stop
-        start = stop
-
-
-def _varint(data: mmap, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number of more than 64 bits")
