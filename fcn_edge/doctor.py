@@ -11,12 +11,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from fcn_edge import __version__
+from fcn_edge.engine.board import Board, find_board
+from fcn_edge.engine.machine import Gpu, find_gpu, read_driver_version
+from fcn_edge.engine.versions import PRODUCTS, load
 from fcn_edge.errors import BackendError, FcnEdgeError
 from fcn_edge.runtime import BACKENDS, backend_class, is_installed
 from fcn_edge.runtime.files import bundled, read_spec
@@ -27,6 +31,9 @@ TELLING_FLAGS = (  # instruction sets that decide which kernels a runtime takes;
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+ADAPTERS = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}
+JETPACK_INSTALL = "sudo apt install nvidia-jetpack"
+NVIDIA, DISPLAY = "0x10de", "0x03"  # vendor and class on the PCI bus
 H264_ENCODERS = ("libx264", "libopenh264", "h264_nvenc", "h264_v4l2m2m")
 
 
@@ -38,8 +45,9 @@ class Machine:
     flags: list[str]
     cores: int  # physical, that this process may use
     memory: int | None  # bytes
-    gpus: list[str]  # NVIDIA's, as nvidia-smi names them
-    jetson: str | None  # L4T release and board
+    gpu: Gpu | None  # the first that CUDA shows
+    gpus: list[str]  # all of NVIDIA's, as nvidia-smi names them, where it is there
+    board: Board | None  # a Jetson
     display: bool
 
 
@@ -49,6 +57,14 @@ class BackendReport:
     version: str | None
     precisions: list[str]  # of a float file, the default first
     files: list[str]  # endings
+    problem: str | None  # why it cannot be used, with the mend
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """One of NVIDIA's two products; it counts from where its module has a Builder."""
+
+    version: str | None
     problem: str | None  # why it cannot be used, with the mend
 
 
@@ -82,7 +98,8 @@ class Report:
     version: str
     machine: Machine
     backends: dict[str, BackendReport]
-    tensorrt: dict[str, str]  # module to version, or why not
+    tensorrt: dict[str, TensorRt]  # by product
+    adapter: str | None  # the package that CUDA is reached through
     opencv: OpenCv | None
     video: Video | None
     cameras: list[Camera]
@@ -93,11 +110,16 @@ class Report:
 def examine() -> Report:
     """Look at this machine; about a second."""
     advice: list[str] = []
+    machine = _machine()
+    tensorrt = {product: _tensorrt(product) for product in PRODUCTS}
+    adapter = next((name for name, module in ADAPTERS.items() if _is_there(module)), None)
+    advice += _gpu_advice(machine, tensorrt, adapter)
     return Report(
         version=__version__,
-        machine=_machine(),
-        backends=_backends(advice),
-        tensorrt={module: _tensorrt(module) for module in ("tensorrt", "tensorrt_rtx")},
+        machine=machine,
+        backends=_backends(tensorrt, advice),
+        tensorrt=tensorrt,
+        adapter=adapter,
         opencv=_opencv(advice),
         video=_video(advice),
         cameras=_cameras(advice),
@@ -116,8 +138,9 @@ def _machine() -> Machine:
         flags=[flag for flag in TELLING_FLAGS if flag in flags],
         cores=physical_cores(),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
+        gpu=find_gpu(),
         gpus=_gpus(),
-        jetson=_jetson(),
+        board=find_board(),
         display=not linux or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
     )
 
@@ -136,25 +159,51 @@ def _gpus() -> list[str]:
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
-def _jetson() -> str | None:
-    release = Path("/etc/nv_tegra_release")
-    if not release.exists():
-        return None
-    board = Path("/proc/device-tree/model")
-    name = board.read_text(errors="replace").strip("\0\n") if board.exists() else "Jetson"
-    return f"{name}: {release.read_text(errors='replace').splitlines()[0].lstrip('# ')}"
+def _gpu_advice(machine: Machine, tensorrt: dict[str, TensorRt], adapter: str | None) -> Iterator[str]:
+    """What an NVIDIA GPU lacks, with the line that mends it here; nothing where there is none."""
+    board = machine.board
+    if board and board.too_old:
+        yield f"JetPack {board.jetpack} has too old a Python: flash JetPack 6.2 or later (docs/jetson.md)"
+        return
+    if machine.gpu is None:
+        if board:
+            yield f"CUDA shows no GPU. In a container: start it with --runtime nvidia; else: {JETPACK_INSTALL}"
+        elif read_driver_version():
+            yield "the NVIDIA driver is loaded, but CUDA shows no GPU. In a container: start it with --gpus all"
+        elif has_nvidia_card():
+            yield "an NVIDIA card is there and no driver. Ubuntu: sudo ubuntu-drivers install, then restart"
+        return
+    if all(state.problem for state in tensorrt.values()):
+        yield str(tensorrt["tensorrt"].problem)
+    if adapter is None:
+        # its major version is the driver's CUDA's, or an older one's
+        yield f"nothing to reach CUDA through: pip install 'cuda-python=={machine.gpu.cuda.split('.')[0]}.*'"
 
 
-def _backends(advice: list[str]) -> dict[str, BackendReport]:
-    found = {name: _backend(name) for name in BACKENDS}
+def has_nvidia_card(root: Path = Path("/")) -> bool:
+    """Whether a display or 3D controller of NVIDIA's is on the PCI bus, driver or not; Linux."""
+    for device in root.glob("sys/bus/pci/devices/*"):
+        try:
+            vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        if vendor == NVIDIA and kind.startswith(DISPLAY):
+            return True
+    return False
+
+
+def _backends(tensorrt: dict[str, TensorRt], advice: list[str]) -> dict[str, BackendReport]:
+    found = {name: _backend(name, tensorrt[name].problem if name in tensorrt else None) for name in BACKENDS}
     if not any(report.problem is None and ".onnx" in report.files for report in found.values()):
         advice.append("nothing here runs an ONNX file: pip install openvino onnxruntime")
     return found
 
 
-def _backend(name: str) -> BackendReport:
+def _backend(name: str, problem: str | None) -> BackendReport:
     kind = backend_class(name)
     files = list(kind.suffixes)
+    if problem is not None:
+        return BackendReport(False, None, [], files, problem)
     if not is_installed(name):
         return BackendReport(False, None, [], files, f"not installed: {kind.install}")
     version = _version(kind.distribution)
@@ -171,17 +220,18 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _tensorrt(module: str) -> str:
-    """A version, or why there is none: wheels of that name may hold nothing but a folder."""
+def _tensorrt(product: str) -> TensorRt:
     try:
-        if find_spec(module) is None:
-            return "not installed"
-        loaded = import_module(module)
-    except Exception as error:  # it loads NVIDIA's libraries, which fail in ways of their own
-        return f"installed, but does not load: {error}"
-    if not hasattr(loaded, "Builder"):
-        return "an empty package: its libraries are missing"
-    return str(loaded.__version__)
+        return TensorRt(".".join(map(str, load(product).version)), None)
+    except BackendError as error:
+        return TensorRt(None, str(error))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # its parent is not there
+        return False
 
 
 def _opencv(advice: list[str]) -> OpenCv | None:
@@ -266,17 +316,39 @@ def text(report: Report) -> str:
         [
             f"{machine.system}, Python {machine.python}",
             f"{machine.cpu}: {machine.cores} cores{memory}; {' '.join(machine.flags) or 'flags unknown'}",
-            f"GPU: {', '.join(machine.gpus) or 'no NVIDIA GPU'}" + (f"; {machine.jetson}" if machine.jetson else ""),
+            *_gpu_lines(machine),
             f"display: {'yes' if machine.display else 'no'}",
         ],
     )
     lines += _section("backends", [_backend_line(name, backend) for name, backend in report.backends.items()])
-    lines += _section("not a backend yet", [f"{name:12} {state}" for name, state in report.tensorrt.items()])
+    adapter = f"{'CUDA':12} {report.adapter or 'nothing to reach it through'}"
+    states = [f"{name:12} {state.version or state.problem}" for name, state in report.tensorrt.items()]
+    lines += _section("TensorRT", [*states, adapter])
     lines += _section("pictures and video", [*_opencv_lines(report.opencv), *_video_lines(report.video)])
     lines += _section("cameras", [_camera_line(camera) for camera in report.cameras] or ["none"])
     lines += _section("models", [f"{name:12} {path}" for name, path in report.models.items()] or ["none"])
     lines += _section("to mend", report.advice or ["nothing"])
     return "\n".join(lines)
+
+
+def _gpu_lines(machine: Machine) -> list[str]:
+    gpu, board, lines = machine.gpu, machine.board, list[str]()
+    if gpu:
+        lines.append(
+            f"GPU: {gpu.name}, compute capability {gpu.compute_capability}, {gpu.sm_count} multiprocessors, "
+            f"{gpu.memory / 2**30:.1f} GiB; driver {gpu.driver or 'unknown'}, CUDA up to {gpu.cuda}"
+        )
+    else:
+        lines.append(
+            "GPU: CUDA shows none" + (f"; nvidia-smi tells of {', '.join(machine.gpus)}" if machine.gpus else "")
+        )
+    if board:
+        held = {True: "held", False: "not held (before measuring: sudo jetson_clocks)", None: "unknown"}
+        lines.append(
+            f"board: {board.name or 'a Jetson'}, JetPack {board.jetpack or 'unknown'}, L4T {board.l4t or 'unknown'}"
+        )
+        lines.append(f"power: mode {board.power_mode or 'unknown'}, GPU clock {held[board.clocks_held]}")
+    return lines
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

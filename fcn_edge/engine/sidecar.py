@@ -16,7 +16,7 @@ from fcn_edge.engine.header import Header, read_header
 from fcn_edge.engine.key import Key, gibibytes
 from fcn_edge.engine.machine import Gpu, Machine
 from fcn_edge.engine.profiles import Profile
-from fcn_edge.engine.versions import PRODUCTS
+from fcn_edge.engine.versions import PRODUCTS, runs_compatible
 from fcn_edge.errors import BackendError, ModelError
 from fcn_edge.files import replacing, sha256
 from fcn_edge.spec import ModelSpec
@@ -143,8 +143,8 @@ def check_whole(sidecar: Sidecar, plan: Path) -> None:
 def _claims(key: Key, machine: Machine, gpu: Gpu) -> Iterator[tuple[str, str]]:
     """What the engine was built for beside what this machine has, the weightiest first; alike where it fits."""
     options = key.options
-    newer_will_do = options.version_compatible and _numbers(machine.version) >= _numbers(key.version)
-    if not newer_will_do:
+    versions = _numbers(key.version), _numbers(machine.version)
+    if not (options.version_compatible and runs_compatible(*versions)):
         yield f"{key.product} {key.version}", f"{machine.product} {machine.version}"
     yield f"{key.arch} processors", f"{machine.arch} processors"
     capability = f"compute capability {gpu.compute_capability}"

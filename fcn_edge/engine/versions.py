@@ -30,6 +30,7 @@ TYPED = (10,)  # strongly typed networks work from here on; 9 was for data centr
 ALWAYS_TYPED = (11,)  # and are all there is from here on ("Migrating from TensorRT 10.x to 11.x")
 LAST_DLA_OF_10 = (10, 7)
 DLA_AGAIN = (11, 4, 1)
+NEXT_MAJOR = ((8, 10), (10, 11))  # the only steps across major versions for an engine that is version-compatible
 JETPACK_RELEASE = Path("/etc/nv_tegra_release")
 
 log = logging.getLogger(__name__)
@@ -197,6 +198,11 @@ def load(product: str) -> Trt:
             f"{chosen.title} {module.__version__} is too old, {oldest} is the least. {install_line(product)}"
         )
     return Trt(product, module, version)
+
+
+def runs_compatible(built: Version, here: Version) -> bool:
+    """Whether a version-compatible engine of TensorRT `built` runs in `here`: "Engine Portability", 11.4.1."""
+    return here >= built and (here[0] == built[0] or (built[0], here[0]) in NEXT_MAJOR)
 
 
 def install_line(product: str) -> str:

@@ -20,7 +20,7 @@ from fcn_edge.errors import ModelError
 from fcn_edge.inspection import inspect, text
 from fcn_edge.runtime.files import bundled, read_spec
 
-FOREIGN = ("torch", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "openvino", "cv2", "numba")
+FOREIGN = ("torch", "tensorrt", "tensorrt_rtx", "onnx", "onnxruntime", "openvino")
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

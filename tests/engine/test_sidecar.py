@@ -215,7 +215,7 @@ class TestTargets:
 
 
 class TestCompatible:
-    """What TensorRT's options allow ("Version Compatibility" and "Hardware Compatibility" in its guide)."""
+    """What TensorRT's options allow ("Engine Portability" in the support matrix of 11.4.1)."""
 
     def write(self, folder: Path, options: Options) -> tuple[Path, papers.Sidecar]:
         return plans.write(folder, ORIN_NX, options=options)
@@ -223,6 +223,7 @@ class TestCompatible:
     def test_a_newer_version_runs_a_version_compatible_plan_an_older_one_does_not(self, tmp_path: Path) -> None:
         plan, sidecar = self.write(tmp_path, Options(version_compatible=True))
         check(sidecar, replace(ORIN_NX, version="11.4.1"), plan)
+        assert "tensorrt 12.0.0" in refused(lambda: check(sidecar, replace(ORIN_NX, version="12.0.0"), plan))
         assert "tensorrt 8.6.2" in refused(lambda: check(sidecar, replace(ORIN_NX, version="8.6.2"), plan))
 
     def test_ampere_plus_runs_on_newer_gpus(self, tmp_path: Path) -> None:
