@@ -29,6 +29,7 @@ ZIP, PICKLE, TFLITE = b"PK\3\4", b"\x80", b"TFL3"  # the last at byte 4
 OLD_PYTORCH = (
     b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # before it wrote zip archives: four pickles in a row
 )
+LONGEST = 300  # characters of a text for people
 PICKLE_CALLS = ("GLOBAL", "STACK_GLOBAL", "INST")  # instructions that name what loading would call
 TENSORS_ALONE = ("collections ", "torch ", "torch._utils ", "torch.storage ")
 
@@ -233,6 +234,11 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
+def _is_short(value: object) -> bool:
+    """Not, as the hashes of all training pictures are, for machines alone; --json has those."""
+    return len(str(value)) <= LONGEST
+
+
 def _spec_lines(spec: ModelSpec) -> list[str]:
     entry, output = spec.input, spec.output
     told = [*spec.provenance.items(), *spec.quality.items()]
@@ -243,5 +249,5 @@ def _spec_lines(spec: ModelSpec) -> list[str]:
         f"frames:     {entry.layout} {entry.dtype} {entry.color}, longer side {spec.size}, sides {spec.sides}, "
         f"stride {spec.stride}, {spec.resize}",
         f"gives:      {output.kind} at stride {output.stride}",
-        *(f"  {name}: {value}" for name, value in told if isinstance(value, str | int | float)),
+        *(f"  {name}: {value}" for name, value in told if isinstance(value, str | int | float) and _is_short(value)),
     ]

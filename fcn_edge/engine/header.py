@@ -27,34 +27,35 @@ class Header:
     version: str | None  # "10.3.0.30"; None where the header is of a kind that is not known
 
 
-def read_header(plan: Path) -> Header:
-    """The header of `plan`. Raises ModelError, on one line, where it is no plan or only the beginning of one."""
+def read_header(plan: Path, rebuild: str = "fcn-edge build MODEL.onnx") -> Header:
+    """The header of `plan`. Raises ModelError, on one line, where it is no plan or only the beginning of one.
+
+    rebuild: the command that the line ends with.
+    """
     try:
         with plan.open("rb") as file:
             start = file.read(LENGTH)
         size = plan.stat().st_size
     except OSError as error:
         raise ModelError(f"{plan} cannot be read: {error.strerror}.") from error
+    again = f"Copy it again, or rebuild: {rebuild}"
     product = MAGIC.get(start[:4])
     if product is None:
-        raise ModelError(f"{plan} is no TensorRT engine: {_beginning(start)}")
+        raise ModelError(f"{plan} is no TensorRT engine: {_beginning(start)} {again}")
     if len(start) < LENGTH:
-        raise ModelError(f"{plan} is cut off: it has {size} bytes, which is not even a header. {AGAIN}")
+        raise ModelError(f"{plan} is cut off: it has {size} bytes, which is not even a header. {again}")
     if start[4:8] != bytes(4):
         return Header(product, None)
     whole = int.from_bytes(start[SIZE], "little")
     if product == "tensorrt-rtx" and size < whole:
-        raise ModelError(f"{plan} is cut off: it has {size} of its {whole} bytes. {AGAIN}")
+        raise ModelError(f"{plan} is cut off: it has {size} of its {whole} bytes. {again}")
     return Header(product, ".".join(str(part) for part in start[VERSION]))
-
-
-AGAIN = "Copy it again, or rebuild: fcn-edge build MODEL.onnx"
 
 
 def _beginning(start: bytes) -> str:
     if not start:
-        return f"it is empty. {AGAIN}"
+        return "it is empty."
     glued = int.from_bytes(start[:4], "little")
     if start[4:5] == b"{" and glued < 1 << 20:
-        return f"{glued} bytes of JSON stand before one. Take that off, or build anew: fcn-edge build MODEL.onnx"
-    return f"it begins with {start[:4]!r}, an engine with {' or '.join(repr(magic) for magic in MAGIC)}. {AGAIN}"
+        return f"{glued} bytes of JSON stand before one."
+    return f"it begins with {start[:4]!r}, an engine with {' or '.join(repr(magic) for magic in MAGIC)}."

@@ -125,7 +125,7 @@ def check(sidecar: Sidecar, machine: Machine, plan: Path) -> None:
 
 def check_whole(sidecar: Sidecar, plan: Path) -> None:
     """Raises ModelError unless `plan` is byte for byte the plan that `sidecar` describes."""
-    header = read_header(plan)
+    header = read_header(plan, sidecar.rebuild)
     size = plan.stat().st_size
     if size != sidecar.bytes:
         what = "is cut off" if size < sidecar.bytes else "is not the engine that its sidecar describes"
