@@ -63,7 +63,7 @@ class Network(nn.Module, ABC):
     def __init__(self, mean: Triple, std: Triple, color: Color = "RGB") -> None:
         super().__init__()
         self.normalisation = Normalisation(mean, std, color)
-        # The first convolution takes B, G, R: it was trained so, or `take_bgr` has turned it round.
+        # The first convolution takes B, G, R: it was trained so, or `take_order` has turned it round.
         self.reversed_planes = color == "BGR"
         # in the frame's order: the planes are normalised before they are turned round
         self.register_buffer("mean", torch.tensor(mean[::-1]).view(1, 3, 1, 1), persistent=False)
@@ -166,12 +166,12 @@ class Network(nn.Module, ABC):
             )
 
     @torch.no_grad()
-    def take_bgr(self) -> None:
-        """Turn the first convolution's weights round instead of every frame's planes; same function."""
-        if not self.reversed_planes:
+    def take_order(self, color: Color) -> None:
+        """Turn the first convolution's weights round, where they are not so, to read the planes in that order."""
+        if (color == "BGR") != self.reversed_planes:
             _, first = self.first_convolution()
             first.weight.copy_(first.weight.flip(1))
-            self.reversed_planes = True
+            self.reversed_planes = color == "BGR"
 
 
 class Fixed(nn.Module):

@@ -9,23 +9,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
-from fcn_edge.models.upsampling import bilinear
+from fcn_edge.onnx_export.forms import formed
+from fcn_edge.onnx_export.half import halve
 from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, check_parity
 from fcn_edge.onnx_export.pools import check_pools
 from fcn_edge.onnx_export.resize import resizes
-from fcn_edge.spec import METADATA_KEY, Deconv, ModelSpec
+from fcn_edge.spec import METADATA_KEY, Input, ModelSpec, Output
 
 if TYPE_CHECKING:
     from fcn_edge.models.network import Network
@@ -44,42 +44,7 @@ class Exported:
     nodes: int
     megabytes: float
     parity: list[Parity]
-
-
-class _Labels(nn.Module):
-    """A network with its last upsampling and the argmax inside: uint8 (N, H, W)."""
-
-    def __init__(self, network: Network, classes: int) -> None:
-        super().__init__()
-        self.network = network
-        grid = network.geometry.grid
-        self.upsample = _transposed(classes, grid) if isinstance(grid, Deconv) else _Interpolate(grid)
-
-    def forward(self, frame: Tensor) -> Tensor:
-        height, width = frame.shape[1:3]
-        grid = self.network.geometry.grid
-        if isinstance(grid, Deconv):
-            rows, columns = slice(grid.crop, grid.crop + height), slice(grid.crop, grid.crop + width)
-            scores = self.upsample(self.network(frame))[:, :, rows, columns]
-        else:
-            scores = self.upsample(self.network(frame), (height, width))
-        return scores.argmax(1).to(torch.uint8)
-
-
-class _Interpolate(nn.Module):
-    def __init__(self, grid: str) -> None:
-        super().__init__()
-        self.aligned = grid == "align_corners"
-
-    def forward(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.interpolate(scores, size, mode="bilinear", align_corners=self.aligned)
-
-
-def _transposed(classes: int, grid: Deconv) -> nn.ConvTranspose2d:
-    kernel = bilinear(grid.deconv)
-    layer = nn.ConvTranspose2d(classes, classes, kernel.shape[0], stride=grid.deconv, groups=classes, bias=False)
-    layer.weight = nn.Parameter(kernel.expand(classes, 1, -1, -1).contiguous())
-    return layer
+    float32: dict[str, list[str]]  # the nodes of a float16 file that stay in float32, by what they are
 
 
 def export(
@@ -88,33 +53,44 @@ def export(
     path: Path,
     photos: Sequence[np.ndarray],
     sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    probabilities: bool = False,
 ) -> Exported:
     """Write `network` to `path` and check it there; a file that fails a check is not left behind.
 
-    spec:   what the file is to say of itself; its output decides between scores and labels.
+    spec:   what the file is to say of itself; its input, output and precision (fp32 or fp16) decide what is written.
     photos: uint8 (H, W, 3), BGR: real pictures on which PyTorch and the file have to agree, both in float32.
     sizes:  (H, W) at which they have to, rounded to what the network takes.
+    probabilities: at the frame's size, for the scores; the file's spec then says scores at stride 1.
     Raises FcnEdgeError where an axis lost its freedom, a pool has another size in TensorRT, or the two disagree.
     """
     network = network.eval().float()
-    network.take_bgr()
-    module = network if spec.output.kind == "scores" else _Labels(network, len(spec.classes)).eval()
+    network.take_order(spec.input.color)
+    module = formed(network, spec, probabilities)
+    if probabilities:
+        spec = replace(spec, output=Output("scores", stride=1, grid="half_pixel"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         with resizes(module):
             _trace(module, spec, file)
         model = _simplify(onnx.load(file), spec)
         check_pools(model, spec.name)
+        float32 = halve(model, spec.name) if spec.precision == "fp16" else {}
+        if float32:
+            spec = replace(spec, provenance={**spec.provenance, "float32": float32})
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
-        parity = check_parity(module, spec, file, photos, sizes)
-    return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
+        on_frames = formed(network, replace(spec, input=Input()), probabilities)
+        parity = check_parity(on_frames, spec, file, photos, sizes)
+    return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity, float32)
 
 
 def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:
     height, width = spec.side(4 * spec.stride), spec.side(6 * spec.stride)
     example = torch.zeros(EXAMPLE_BATCH, height, width, 3, dtype=torch.uint8)
+    rows = 1
+    if spec.input.layout == "NCHW":
+        example, rows = example.permute(0, 3, 1, 2).float(), 2
     output = spec.output.kind
     axes = {0: "N", 2: "h", 3: "w"} if output == "scores" else {0: "N", 1: "H", 2: "W"}
     with warnings.catch_warnings():
@@ -128,7 +104,7 @@ def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:
             opset_version=OPSET,
             input_names=["frame"],
             output_names=[output],
-            dynamic_axes={"frame": {0: "N", 1: "H", 2: "W"}, output: axes},
+            dynamic_axes={"frame": {0: "N", rows: "H", rows + 1: "W"}, output: axes},
             dynamo=False,
         )
     _check_axes(onnx.load(file), spec, "the export")
@@ -161,7 +137,8 @@ def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:
     bare = _without_weights(model)
     bare.graph.output[0].type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    spatial = {"frame": (0, 1, 2), "scores": (0, 2, 3), "labels": (0, 1, 2)}
+    planes = (0, 2, 3)
+    spatial = {"frame": planes if spec.input.layout == "NCHW" else (0, 1, 2), "scores": planes, "labels": (0, 1, 2)}
     for value in (inferred.graph.input[0], inferred.graph.output[0]):
         dims = value.type.tensor_type.shape.dim
         if any(dims[index].HasField("dim_value") for index in spatial[value.name]):

@@ -181,7 +181,7 @@ class TestEveryForm:
     def test_the_frame_is_taken_as_bgr(self, variant, padding):
         """A network that looks at red alone sees nothing of a frame that is all blue."""
         network, spec = untrained(variant, padding=padding)
-        network.take_bgr()
+        network.take_order("BGR")
         with torch.no_grad():
             network.first_convolution()[1].weight[:, :2] = 0
         black = torch.zeros(1, spec.side(64), spec.side(64), 3, dtype=torch.uint8)
@@ -196,8 +196,9 @@ class TestEveryForm:
         frame = frames(spec.side(64), spec.side(96))
         with torch.inference_mode():
             before = network(frame)
-            network.take_bgr()
-            torch.testing.assert_close(network(frame), before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+            for color in ("BGR", "RGB"):
+                network.take_order(color)
+                torch.testing.assert_close(network(frame), before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
 
     def test_a_checkpoint_gives_its_network_back(self, variant, padding, tmp_path):
         network, spec = untrained(variant, padding=padding)
@@ -339,7 +340,7 @@ class TestAnotherNormalisation:
     def test_a_network_that_takes_bgr_already_adopts_the_same_trunk(self, tmp_path):
         self.save(tmp_path / "trunk.safetensors", mean="0.485,0.456,0.406", std="0.229,0.224,0.225")
         plain, turned = models.build("fcn8s-lite", 21), models.build("fcn8s-lite", 21)
-        turned.take_bgr()
+        turned.take_order("BGR")
         for network in (plain, turned):
             adopt(network, tmp_path / "trunk.safetensors")
         frame = frames(33, 33)
