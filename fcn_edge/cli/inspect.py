@@ -8,7 +8,7 @@ import typer
 
 from fcn_edge.cli import common
 
-EPILOG = common.examples("fcn-edge inspect fcn8s-lite", "fcn-edge inspect export/fcn8s-lite.onnx --json")
+EPILOG = common.examples("fcn-edge inspect fcn8s-lite", "fcn-edge inspect fcn8s-lite-small --json")
 
 
 def register(app: typer.Typer) -> None:

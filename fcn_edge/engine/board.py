@@ -16,7 +16,8 @@ from pathlib import Path
 from fcn_edge.engine.machine import ROOT, find_jetson
 
 JETPACKS = {  # release of Jetson Linux to JetPack (docs/jetson.md has the sources)
-    "32": "4", "35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "38.2": "7.0", "38.4": "7.1", "39.2": "7.2",
+    "32": "4", "35": "5", "36.3": "6.0", "36.4": "6.1 or 6.2", "36.5": "6.2.2",
+    "38.2": "7.0", "38.4": "7.1", "39.2": "7.2",
 }  # fmt: skip
 OLDEST = 36  # release of Jetson Linux: those before have Python 3.8 at best
 GPU_CLOCKS = ("17000000.gpu", "gpu-gpc-0")  # under /sys/class/devfreq: Orin's, Thor's

@@ -114,6 +114,15 @@ class TestFind:
         assert find(tmp_path / "gone", key) is None
         assert stale(tmp_path / "gone", "tiny", key) == ""
 
+    def test_an_option_of_another_version_is_another_engine(self, tmp_path: Path) -> None:
+        """Read without that field, the keys would be equal."""
+        plan, sidecar = plans.write(tmp_path, ORIN_NX)
+        document = json.loads(sidecar_path(plan).read_text())
+        document["key"]["options"]["of_the_future"] = True
+        sidecar_path(plan).write_text(json.dumps(document))
+        assert find(tmp_path, sidecar.key) is None
+        assert stale(tmp_path, "tiny", sidecar.key) == "the fcn-edge that built it"
+
     def test_what_lies_in_the_way_is_passed_over(self, tmp_path: Path) -> None:
         plan, sidecar = plans.write(tmp_path, ORIN_NX)
         (tmp_path / "foreign.plan").write_bytes(b"ftrt")
