@@ -150,16 +150,18 @@ def _calls(text: bytes) -> Counter[str]:
 
 
 def _engine(path: Path) -> Document:
-    header = read_header(path)
-    told: Document = {"product": header.product, "version": header.version, "sidecar": None, "problems": []}
-    if not papers.sidecar_path(path).exists():
-        return told
-    try:
-        sidecar = papers.read(path)
-        told |= {"sidecar": sidecar, "spec": sidecar.spec}
-        papers.check_whole(sidecar, path)
-    except FcnEdgeError as error:
-        told["problems"] = [str(error)]
+    told: Document = {"sidecar": None, "problems": []}
+    if papers.sidecar_path(path).exists():
+        try:
+            sidecar = papers.read(path)
+            told |= {"product": sidecar.key.product, "version": sidecar.key.version}
+            told |= {"sidecar": sidecar, "spec": sidecar.spec}
+            papers.check_whole(sidecar, path)
+        except FcnEdgeError as error:
+            told["problems"] = [str(error)]
+    if told["sidecar"] is None:
+        header = read_header(path)
+        told |= {"product": header.product, "version": header.version}
     return told
 
 
@@ -208,7 +210,7 @@ def _pytorch_lines(document: Document) -> list[str]:
 
 
 def _engine_lines(document: Document) -> list[str]:
-    lines = [f"an engine of {document['product']} {document['version'] or '(version unknown)'}"]
+    lines = [f"an engine of {document['product']} {document['version'] or '(version not known)'}"]
     sidecar: Sidecar | None = document["sidecar"]
     if sidecar is None:
         return lines

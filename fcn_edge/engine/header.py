@@ -1,7 +1,7 @@
 """What a plan's first bytes say, read before any library sees the file.
 
-TensorRT's plans, from 8.6 on, begin with "ftrt", then four bytes of the header's own version, 0, and have their
-TensorRT version as one byte a part at 24 to 27: so trtexec's `--getPlanVersionOnly` reads them (samples/common/
+TensorRT's plans, of 8.6 and 10 at least, begin with "ftrt", then four bytes of the header's own version, 0, and have
+their TensorRT version as one byte a part at 24 to 27: so trtexec's `--getPlanVersionOnly` reads them (samples/common/
 sampleEngines.cpp in NVIDIA/TensorRT; NVIDIA's answer in its issue 3073). TensorRT-RTX's begin with "vtrt" and have the
 same version at the same place, and at 16 their own size, which tells a file that was cut off (seen in plans of 1.7.1).
 """

@@ -106,8 +106,8 @@ def write(plan: Path, sidecar: Sidecar) -> None:
 def check(sidecar: Sidecar, machine: Machine, plan: Path) -> None:
     """Raises, on one line with the command that rebuilds, unless `plan` can be loaded on `machine`.
 
-    Looked at in this order: the plan's own header (is it a plan, and whole), whether the sidecar is this plan's (size,
-    SHA-256, product), then product, version, system, GPU or targets, and a Jetson's board and L4T release.
+    Looked at in this order: whether the plan is the sidecar's (size, SHA-256; else its header says what it is), then
+    product, version, system, GPU or targets, and a Jetson's board and L4T release.
     ModelError where something does not fit, BackendError where CUDA shows no GPU.
     """
     check_whole(sidecar, plan)
@@ -124,20 +124,29 @@ def check(sidecar: Sidecar, machine: Machine, plan: Path) -> None:
 
 
 def check_whole(sidecar: Sidecar, plan: Path) -> None:
-    """Raises ModelError unless `plan` is byte for byte the plan that `sidecar` describes."""
-    header = read_header(plan, sidecar.rebuild)
-    size = plan.stat().st_size
-    if size != sidecar.bytes:
-        what = "is cut off" if size < sidecar.bytes else "is not the engine that its sidecar describes"
+    """Raises ModelError unless `plan` is byte for byte the plan that `sidecar` describes.
+
+    Where it is, its header is not asked: a later TensorRT may write another, and what it built is still its own.
+    """
+    if _is_described(sidecar, plan):
+        return
+    header, size = read_header(plan, sidecar.rebuild), plan.stat().st_size
+    if size < sidecar.bytes:
         raise ModelError(
-            f"{plan} {what}: it has {size} bytes, {sidecar_path(plan).name} says {sidecar.bytes}. "
+            f"{plan} is cut off: it has {size} of the {sidecar.bytes} bytes in {sidecar_path(plan).name}. "
             f"Copy both again, or rebuild: {sidecar.rebuild}"
         )
-    if header.product != sidecar.key.product or sha256(plan) != sidecar.sha256:
-        raise ModelError(
-            f"{plan} ({_titled(header)}) is not the engine that {sidecar_path(plan).name} describes: their SHA-256 "
-            f"differ. Copy both again, or rebuild: {sidecar.rebuild}"
-        )
+    raise ModelError(
+        f"{plan} ({_titled(header)}) is not the engine that {sidecar_path(plan).name} describes: their SHA-256 differ. "
+        f"Copy both again, or rebuild: {sidecar.rebuild}"
+    )
+
+
+def _is_described(sidecar: Sidecar, plan: Path) -> bool:
+    try:
+        return plan.stat().st_size == sidecar.bytes and sha256(plan) == sidecar.sha256
+    except OSError:
+        return False
 
 
 def _claims(key: Key, machine: Machine, gpu: Gpu) -> Iterator[tuple[str, str]]:

@@ -74,7 +74,7 @@ class TestEngine:
     def test_it_tells_what_it_was_built_from_and_for(self, tmp_path: Path) -> None:
         plan, sidecar = plans.write(tmp_path, ORIN_NX)
         document = inspect(plan)
-        assert (document["kind"], document["product"], document["version"]) == ("engine", "tensorrt", "10.3.0.30")
+        assert (document["kind"], document["product"], document["version"]) == ("engine", "tensorrt", "10.3.0")
         assert document["sidecar"] == sidecar
         assert document["problems"] == []
         for part in ("Orin, compute capability 8.7, 8 multiprocessors, 15 GiB", "L4T 36.4.3", "32x32", sidecar.rebuild):
@@ -94,7 +94,9 @@ class TestEngine:
     def test_a_broken_sidecar_is_a_problem_of_the_engine(self, tmp_path: Path) -> None:
         plan, _ = plans.write(tmp_path, ORIN_NX)
         sidecar_path(plan).write_text("{")
-        assert "is no sidecar of an engine" in inspect(plan)["problems"][0]
+        document = inspect(plan)
+        assert "is no sidecar of an engine" in document["problems"][0]
+        assert (document["product"], document["version"]) == ("tensorrt", "10.3.0.30")  # of its header
 
     def test_an_onnx_file_under_an_engines_name_is_an_onnx_file(self, tmp_path: Path) -> None:
         assert inspect(tiny.write_onnx(tmp_path / "tiny.plan"))["kind"] == "onnx"
