@@ -1,7 +1,7 @@
 """A frame as the network wants it, and where in the network's input it lies.
 
 How a network's training pictures were scaled decides how its frames must be, so there are four ways, and
-each leaves something else to cut off the output. Scaling down averages, scaling up interpolates.
+each leaves something else to cut off the output, which `end` says. Scaling down averages, scaling up interpolates.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from fcn_edge.errors import SourceError, UsageError
 from fcn_edge.shrink import shrink
-from fcn_edge.spec import ModelSpec, Resize
+from fcn_edge.spec import Deconv, ModelSpec, Resize
 
 Size = tuple[int, int]  # rows, columns
 
@@ -27,6 +27,16 @@ class Layout:
 
     network: Size
     content: Size
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the scores of a frame become its labels."""
+
+    used: Size | None  # the first rows and columns of the scores, which alone lie on the frame; None: all
+    size: Size  # that they are decoded at
+    content: Size  # the first rows and columns of those labels are the frame
+    labels: Size  # that these are stretched to: the frame's own
 
 
 def lay_out(spec: ModelSpec, frame: Size, resize: Resize, size: int | Size | None) -> Layout:
@@ -55,6 +65,17 @@ def _native(spec: ModelSpec, frame: Size, size: int | Size | None) -> Layout:
             "Take --resize fit."
         )
     return Layout((spec.side_above(frame[0]), spec.side_above(frame[1])), frame)
+
+
+def end(spec: ModelSpec, layout: Layout, resize: Resize, frame: Size) -> Ending:
+    """How the scores of a frame of that size, laid out so, become labels."""
+    output = spec.output
+    if resize == "native" or isinstance(output.grid, Deconv):
+        # Those place the scores on the network's own pixels: decoded there, cut, and scaled only if they must be.
+        return Ending(None, layout.network, layout.content, frame)
+    corner = 1 if output.grid == "align_corners" else 0
+    rows, columns = (-(-(side - corner) // output.stride) + corner for side in layout.content)
+    return Ending((rows, columns), frame, frame, frame)
 
 
 def prepare(spec: ModelSpec, frame: np.ndarray, layout: Layout) -> np.ndarray:

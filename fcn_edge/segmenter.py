@@ -1,7 +1,8 @@
 """The one door between frames and labels: everything that segments or measures goes through `Segmenter`.
 
 So a figure in a report is a figure of what ships. Two frames are in flight in `stream`: while the network
-runs on one, the one before it is decoded and the next is prepared.
+runs on one, the one before it is decoded and the next is prepared. A backend that takes whole frames does
+all three on its device.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import cv2
 import numpy as np
 
 from fcn_edge.decode import decode
+from fcn_edge.engine.profiles import CAMERAS
 from fcn_edge.errors import BackendError, FcnEdgeError, SourceError, UsageError, unknown
-from fcn_edge.prepare import Layout, Size, lay_out, prepare
+from fcn_edge.prepare import Ending, Layout, Size, end, lay_out, prepare
 from fcn_edge.resources import DEFAULT_MODEL
-from fcn_edge.runtime import open_backend
+from fcn_edge.runtime import Progress, open_backend
 from fcn_edge.runtime.files import find, read_spec
-from fcn_edge.runtime.protocol import Backend
-from fcn_edge.spec import Deconv, ModelSpec, Resize, from_toml
+from fcn_edge.runtime.protocol import Backend, FrameBackend
+from fcn_edge.spec import ModelSpec, Resize, from_toml
 
 IN_FLIGHT = 2
 
@@ -37,7 +39,7 @@ class Segmentation:
     """One frame's labels, and what they were made from."""
 
     labels: np.ndarray  # uint8 (H, W), at the frame's size
-    scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels are in the graph
+    scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels came off the device
     timings: dict[str, float]  # seconds: prepare, infer, decode; what infer waited for the frame before is left out
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
@@ -55,6 +57,8 @@ class _Job:
 
     frame: np.ndarray
     layout: Layout
+    ending: Ending
+    whole: bool  # the backend prepares it
     prepare: float
 
 
@@ -67,6 +71,8 @@ class Segmenter:
     size:      of the network: the longer side or a box (H, W); None: the model's own.
     resize:    "fit", "stretch", "native" or "letterbox"; None: the model's own.
     spec:      describes a model file that does not describe itself: a ModelSpec or a TOML file.
+    scores:    every result has them, where a backend would be faster to bring home labels alone.
+    progress:  called with a share from 0 to 1 and a phase while an engine is built, which takes minutes.
 
     Raises UsageError for unknown names, ModelError, SpecError and BackendError as their docs say.
     """
@@ -80,6 +86,8 @@ class Segmenter:
         resize: Resize | None = None,
         spec: ModelSpec | Path | str | None = None,
         threads: int | None = None,
+        scores: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         if resize is not None and resize not in get_args(Resize):
             raise unknown("resize", resize, get_args(Resize))
@@ -93,19 +101,27 @@ class Segmenter:
         self.size = size
         self.backend: Backend
         self.choice: str  # why this backend
-        self.backend, self.choice = open_backend(self.path, self.spec, backend, precision, threads)
+        shapes = self._usual_sizes()
+        opened = open_backend(self.path, self.spec, backend, precision, threads, shapes, progress)
+        self.backend, self.choice = opened
+        self._frames = opened[0] if isinstance(opened[0], FrameBackend) else None
+        if self._frames and scores and "scores" in self._frames.ways:
+            self._frames.way = "scores"
+        self._settled = self._frames is None or scores or len(self._frames.ways) == 1  # which way it takes
         self._said_nan = False
         self._streaming = False
 
     def segment(self, frame: np.ndarray) -> Segmentation:
         """The labels of one frame: uint8 (H, W, 3), BGR, any size from 1x1.
 
-        Raises SourceError where it is not that.
+        Raises SourceError where it is not that, BackendError where an engine was not built for its size.
         """
         job, batch = self._prepare(frame)
+        if batch is None:
+            return self._segment_whole(job)
         start = time.perf_counter()
         output = self.backend.infer(batch)
-        return self._finish(job, output, time.perf_counter() - start)
+        return self._finish(job, output, {"infer": time.perf_counter() - start})
 
     __call__ = segment
 
@@ -125,7 +141,10 @@ class Segmenter:
             while failure is None:
                 try:
                     job, batch = self._prepare(next(source))
-                    self.backend.submit(batch)
+                    if batch is not None:
+                        self.backend.submit(batch)
+                    else:
+                        self._submit_whole(job, alone=not jobs)
                     jobs.append(job)
                 except Exception as error:  # StopIteration too: the end, like an error, waits for the results
                     failure = error
@@ -136,59 +155,107 @@ class Segmenter:
             if not isinstance(failure, StopIteration):
                 raise failure
         finally:
-            for _ in jobs:  # the caller left early, or a frame failed
+            while jobs:  # the caller left early, or a frame failed
                 with suppress(FcnEdgeError):
-                    self.backend.collect()
+                    self._output(jobs.popleft())
             self._streaming = False
 
     def warm_up(self, frame_size: Size) -> None:
         """Do what the first frame of (H, W) pixels would pay for, alone or in a stream: some runtimes compile."""
         frame = np.zeros((*frame_size, 3), np.uint8)
-        self.segment(frame)
-        deque(self.stream([frame]), maxlen=0)
+        settled, self._settled = self._settled, True  # how long labels take to make, a black frame does not tell
+        try:
+            self.segment(frame)
+            deque(self.stream([frame]), maxlen=0)
+        finally:
+            self._settled = settled
 
     def network_size(self, frame_size: Size) -> Size:
         """The network's input (h, w) for a frame of (H, W) pixels."""
         return lay_out(self.spec, frame_size, self.resize, self.size).network
 
-    def _prepare(self, frame: np.ndarray) -> tuple[_Job, np.ndarray]:
+    def _usual_sizes(self) -> list[Size]:
+        """Of the network, for usual cameras' frames; none where each frame keeps its own."""
+        if self.resize == "native":
+            return []
+        frames = [size for high, wide in CAMERAS for size in ((high, wide), (wide, high))]
+        return list(dict.fromkeys(map(self.network_size, frames)))
+
+    def _prepare(self, frame: np.ndarray) -> tuple[_Job, np.ndarray | None]:
+        """The frame as the network takes it, or None where the backend prepares it itself."""
         start = time.perf_counter()
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             raise SourceError(
                 f"a frame is uint8 (height, width, 3) in BGR order, not {frame.dtype} {frame.shape}. Convert it first."
             )
-        layout = lay_out(self.spec, frame.shape[:2], self.resize, self.size)
-        batch = prepare(self.spec, frame, layout)
-        return _Job(frame, layout, time.perf_counter() - start), batch
+        size = frame.shape[0], frame.shape[1]
+        layout = lay_out(self.spec, size, self.resize, self.size)
+        whole = self._frames is not None and self._frames.takes(size, layout)
+        batch = None if whole else prepare(self.spec, frame, layout)
+        return _Job(frame, layout, end(self.spec, layout, self.resize, size), whole, time.perf_counter() - start), batch
+
+    def _submit_whole(self, job: _Job, alone: bool) -> None:
+        assert self._frames is not None
+        if alone:
+            self._settle(self._frames, job)
+        self._frames.submit_frame(job.frame, job.layout, job.ending)
+
+    def _segment_whole(self, job: _Job) -> Segmentation:
+        assert self._frames is not None
+        if not self._streaming:
+            self._settle(self._frames, job)
+        output = self._frames.infer_frame(job.frame, job.layout, job.ending)
+        return self._finish(job, output, self._frames.stages)
+
+    def _settle(self, backend: FrameBackend, job: _Job) -> None:
+        """Find out on the first frame, with nothing else in flight, which way from scores to labels is the fastest."""
+        if self._settled:
+            return
+        from fcn_edge.runtime.ways import fastest
+
+        def run(way: str) -> None:
+            backend.way = way
+            self._finish(job, backend.infer_frame(job.frame, job.layout, job.ending), backend.stages)
+
+        where = f"{backend.identity} {job.frame.shape[0]}x{job.frame.shape[1]} {job.layout} {job.ending}"
+        backend.way, seconds = fastest(backend.ways, where, run)
+        self._settled = True
+        measured = ", ".join(f"{way} {1e3 * taken:.2f} ms" for way, taken in seconds.items())
+        self.choice += f"; labels by {backend.way} ({measured} a frame)"
 
     def _collect(self, jobs: deque[_Job]) -> Segmentation:
         job = jobs.popleft()
-        output = self.backend.collect()
-        return self._finish(job, output, self.backend.seconds)
+        return self._finish(job, *self._output(job))
 
-    def _finish(self, job: _Job, output: np.ndarray, infer: float) -> Segmentation:
+    def _output(self, job: _Job) -> tuple[np.ndarray, dict[str, float]]:
+        """What the backend made of the oldest job, and the seconds that it took."""
+        if job.whole:
+            assert self._frames is not None
+            return self._frames.collect_frame(), self._frames.stages
+        return self.backend.collect(), {"infer": self.backend.seconds}
+
+    def _finish(self, job: _Job, output: np.ndarray, stages: dict[str, float]) -> Segmentation:
         start = time.perf_counter()
-        shape = job.frame.shape[:2]
-        if self.spec.output.kind == "labels":
-            scores, labels = None, _stretch(_crop(output[0], job.layout.content), shape)
+        if output.ndim == 2:
+            scores, labels = None, output
+        elif self.spec.output.kind == "labels":
+            scores, labels = None, _stretch(_crop(output[0], job.layout.content), job.frame.shape[:2])
         else:
-            scores = output[0]
-            self._check_finite(scores)
-            scores, labels = self._decode(scores, job.layout, shape)
-        timings = {"prepare": job.prepare, "infer": infer, "decode": time.perf_counter() - start}
+            self._check_finite(output[0])
+            scores, labels = self._decode(output[0], job.ending)
+        timings = {
+            "prepare": job.prepare + stages.get("prepare", 0.0),
+            "infer": stages["infer"],
+            "decode": stages.get("decode", 0.0) + time.perf_counter() - start,
+        }
         return Segmentation(labels, scores, timings, self.spec, job.frame)
 
-    def _decode(self, scores: np.ndarray, layout: Layout, shape: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Border cut off, then decoded at the frame's size."""
-        output = self.spec.output
-        if self.resize == "native" or isinstance(output.grid, Deconv):
-            # Those place the scores on the network's own pixels: decoded there, cut, and scaled only if they must be.
-            labels = decode(scores, layout.network, output.grid)
-            return scores, _stretch(_crop(labels, layout.content), shape)
-        corner = 1 if output.grid == "align_corners" else 0
-        rows, columns = (-(-(side - corner) // output.stride) + corner for side in layout.content)
-        scores = scores[:, :rows, :columns]
-        return scores, decode(scores, shape, output.grid)
+    def _decode(self, scores: np.ndarray, ending: Ending) -> tuple[np.ndarray, np.ndarray]:
+        """The scores that lie on the frame, and its labels."""
+        if ending.used is not None:
+            scores = scores[:, : ending.used[0], : ending.used[1]]
+        labels = decode(scores, ending.size, self.spec.output.grid)
+        return scores, _stretch(_crop(labels, ending.content), ending.labels)
 
     def _check_finite(self, scores: np.ndarray) -> None:
         if not self._said_nan and np.isnan(scores.min()):  # the least of them is NaN if any is

@@ -84,6 +84,8 @@ def command(
 ) -> None:
     """Segment a photo, a folder, a video or a camera.
 
+    With --backend tensorrt or tensorrt-rtx an ONNX file's engine is built first where none fits, and kept.
+
     Ctrl-C ends a run early; what was written until then is kept and playable.
     """
     if (source is None) == (camera is None):
@@ -104,7 +106,10 @@ def command(
     tally = Tally()
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_source(source if camera is None else f"camera:{camera}"))  # type: ignore[arg-type]
-        segmenter = stack.enter_context(Segmenter(model, backend, precision, network_size, resize, spec, threads))  # type: ignore[arg-type]
+        with building_bar() as building:
+            options: dict[str, Any] = {"scores": heat is not None, "progress": building}
+            opening = Segmenter(model, backend, precision, network_size, resize, spec, threads, **options)  # type: ignore[arg-type]
+        segmenter = stack.enter_context(opening)
         painter = Painter(segmenter.spec, alpha, keep, heat, legend)
         for line in painter.warnings():
             common.say(f"fcn-edge: {line}")
@@ -181,6 +186,20 @@ def progress_bar(source: Source, frames: int | None) -> Iterator[Callable[[Tally
 
         def move(tally: Tally) -> None:
             bar.update(task, completed=tally.frames, description=f"{tally.fps:5.1f} fps")
+
+        yield move
+
+
+@contextlib.contextmanager
+def building_bar() -> Iterator[Callable[[float, str], None]]:
+    """A function that moves a bar on stderr, which is not there before it is first called: most opens build nothing."""
+    with contextlib.ExitStack() as stack:
+        shown: list[Callable[[int, str], None]] = []
+
+        def move(share: float, phase: str) -> None:
+            if not shown:
+                shown.append(stack.enter_context(common.bar(1000, "Building")))
+            shown[0](round(1000 * share), phase)
 
         yield move
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, unknown
+from fcn_edge.prepare import Size
 from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import ModelSpec
+
+Progress = Callable[[float, str], None]
 
 BACKENDS = {  # for each kind of file the fastest first, as benchmarks/latency.py measures
     "tensorrt": "fcn_edge.runtime.tensorrt:TensorRt",
@@ -52,9 +56,18 @@ def installed() -> list[str]:
 
 
 def open_backend(
-    path: Path, spec: ModelSpec, backend: str = "auto", precision: str | None = None, threads: int | None = None
+    path: Path,
+    spec: ModelSpec,
+    backend: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    shapes: Sequence[Size] = (),
+    progress: Progress | None = None,
 ) -> tuple[Backend, str]:
     """The backend that runs the file, and the line that says why it is this one.
+
+    shapes:   (h, w) of the network that will be asked for, for backends that build for them; others take any.
+    progress: called with a share from 0 to 1 and a phase where something is built, which may take minutes.
 
     Raises UsageError for an unknown backend or precision, BackendError where it is not installed or cannot
     do what was asked, ModelError where the file is broken or of a kind that nothing here runs.
@@ -63,14 +76,22 @@ def open_backend(
         raise unknown("precision", precision, PRECISIONS)
     if threads is not None and threads < 1:
         raise BackendError(f"{threads} threads were asked for; at least 1 is needed.")
+    building = (shapes, progress)
     if backend != "auto":
         kind = backend_class(backend)
         _check_suffix(path, kind.suffixes, backend)
-        return kind(path, spec, precision, threads), f"{backend}: asked for"
-    return _fastest(path, spec, precision, threads)
+        opened = kind(path, spec, precision, threads, *(building if kind.compiles else ()))
+        return opened, f"{backend}: asked for"
+    return _fastest(path, spec, precision, threads, building)
 
 
-def _fastest(path: Path, spec: ModelSpec, precision: str | None, threads: int | None) -> tuple[Backend, str]:
+def _fastest(
+    path: Path,
+    spec: ModelSpec,
+    precision: str | None,
+    threads: int | None,
+    building: tuple[Sequence[Size], Progress | None],
+) -> tuple[Backend, str]:
     candidates = [name for name in BACKENDS if path.suffix in backend_class(name).suffixes]
     if not candidates:
         _check_suffix(path, sorted({s for name in BACKENDS for s in backend_class(name).suffixes}), "fcn-edge")
@@ -78,13 +99,13 @@ def _fastest(path: Path, spec: ModelSpec, precision: str | None, threads: int | 
     for name in candidates:
         kind = backend_class(name)
         try:
-            if kind.compiles and (lacking := kind.lacking(path, spec)) is not None:
+            if kind.compiles and (lacking := kind.lacking(path, is_installed(name), building[0])) is not None:
                 if not lacking:
                     continue
                 raise BackendError(lacking)
             if not is_installed(name):
                 raise BackendError(f"{name} is not installed: {kind.install}.")
-            opened = kind(path, spec, precision, threads)
+            opened = kind(path, spec, precision, threads, *(building if kind.compiles else ()))
         except (BackendError, ModelError) as error:
             passed_over.append(error)
             continue

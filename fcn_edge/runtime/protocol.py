@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fcn_edge.prepare import Layout, Size
+from fcn_edge.prepare import Ending, Layout, Size
 
 
 class Backend(Protocol):
@@ -57,21 +57,25 @@ class FrameBackend(Backend, Protocol):
     """
 
     ways: Sequence[str]  # how scores can become labels here, the likely fastest first: "kernel", "scores"
-    way: str  # the one that is taken; may be set while nothing is in flight
+    way: str  # the one that is taken; may be set while nothing is in flight. "scores" brings them home undecoded
     identity: str  # of model, device and versions: what was measured for it holds as long as it is the same
     stages: dict[str, float]  # seconds of what was last collected, by the device's clock: prepare, infer, decode
 
-    def takes(self, layout: Layout) -> bool:
-        """Whether `submit_frame` serves this layout; if not, `submit` does."""
+    def takes(self, frame: Size, layout: Layout) -> bool:
+        """Whether whole frames of that size are served, laid out so; if not, `submit` does, once it was scaled."""
         ...
 
-    def submit_frame(self, frame: np.ndarray, layout: Layout, size: Size) -> None:
+    def infer_frame(self, frame: np.ndarray, layout: Layout, ending: Ending) -> np.ndarray:
+        """What `collect_frame` gives for `frame`, whatever is in flight."""
+        ...
+
+    def submit_frame(self, frame: np.ndarray, layout: Layout, ending: Ending) -> None:
         """Start on `frame`, uint8 (H, W, 3) BGR; at most two may be in flight.
 
-        `frame` may be written to again as soon as this returns. size: of the labels, where they are made here.
+        `frame` may be written to again as soon as this returns.
         """
         ...
 
     def collect_frame(self) -> np.ndarray:
-        """Of the oldest submitted frame: uint8 labels (H, W) of its `size`, or float32 scores (1, C, h, w)."""
+        """Of the oldest submitted frame: finished labels, uint8 (H, W), or an output as `infer` gives it."""
         ...

@@ -208,3 +208,22 @@ def test_the_examples_in_the_help_work_as_they_stand(run, cat, astronaut, tmp_pa
         assert done.returncode == 0, done.stderr
     assert frames_in(tmp_path / "demo.mp4") == 90
     assert len(list((tmp_path / "masks").iterdir())) == 2
+
+
+def test_an_engine_that_cannot_run_here_is_told_in_one_line(tmp_path, cat):
+    papers = pytest.importorskip("plans")
+    plan, _ = papers.write(tmp_path, papers.RTX_CARD)
+    hidden = {**NO_DISPLAY, "CUDA_VISIBLE_DEVICES": "-1"}
+
+    def told(*options: str | Path) -> str:
+        command = [*FCN_EDGE, "run", "--source", cat, "--out", "a.png", *options]
+        shown = subprocess.run(list(map(str, command)), cwd=tmp_path, env=hidden, capture_output=True, text=True)
+        assert (shown.returncode, shown.stdout) == (1, "")
+        assert not (tmp_path / "a.png").exists()
+        return shown.stderr
+
+    assert "needs an NVIDIA GPU, and CUDA shows none here" in told("--model", plan)
+    assert "needs an NVIDIA GPU, and CUDA shows none here" in told("--backend", "tensorrt-rtx")
+    assert "is an engine of tensorrt-rtx, not of tensorrt" in told("--model", plan, "--backend", "tensorrt")
+    plan.with_name(f"{plan.name}.json").unlink()
+    assert f"has no {plan.name}.json beside it" in told("--model", plan)
