@@ -22,7 +22,7 @@ EPILOG = common.examples(
     "fcn-edge build export/fcn8s-lite.onnx --profile rtx-desktop --min 64x64 --opt 288x512 --max 512x512 --json",
 )
 
-Model = Annotated[str, typer.Argument(metavar="[MODEL.onnx]", help="An ONNX file, or a bundled name.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file, or a bundled name.")]
 Backend = Annotated[
     str, typer.Option("--backend", help="tensorrt, for this GPU; tensorrt-rtx, for RTX cards; auto: what is here.")
 ]
@@ -193,9 +193,10 @@ def _shape(spec: ModelSpec, text: str) -> Shape:
     """The network size that the spec's sides allow nearest to "288x512"; it is said where that is another."""
     from fcn_edge.engine.profiles import allowed, sides_told
 
-    size = common.parse_size(text.strip())
-    if not isinstance(size, tuple):
+    parts = text.strip().lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"{text} is no network size. Give rows by columns, as in 288x512.")
+    size = int(parts[0]), int(parts[1])
     near = allowed(spec, size)
     if near != size:
         common.say(f"{size[0]}x{size[1]} becomes {near[0]}x{near[1]}: {spec.name} takes sides of {sides_told(spec)}")

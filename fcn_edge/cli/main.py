@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fcn_edge
-from fcn_edge.cli import build, doctor, evaluate, export, models, run, train
+from fcn_edge.cli import build, doctor, evaluate, export, inspect, models, run, train
 from fcn_edge.errors import FcnEdgeError, UsageError
 
 CLICK_USAGE_ERROR = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
@@ -31,12 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help takes 0.2 s to load
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-commands = [run, evaluate, train, export, build, models, doctor]
-with contextlib.suppress(ImportError):
-    from fcn_edge.cli import inspect
-
-    commands.insert(-2, inspect)
-for command in commands:
+for command in (run, evaluate, train, export, build, inspect, models, doctor):
     command.register(app)
 
 

@@ -204,7 +204,7 @@ def _build(
         return _Plan(memory, precision, activation, tuple(fallen_back))
 
 
-def _parse(trt: Trt, parser: tensorrt.OnnxParser, network: tensorrt.INetworkDefinition, onnx: Path) -> None:
+def _parse(trt: Trt, parser: Any, network: tensorrt.INetworkDefinition, onnx: Path) -> None:
     if not parser.parse_from_file(str(onnx)):
         raise complaints.refused(onnx, trt, trt.parser_complaints(parser))
     if network.num_inputs != 1 or network.num_outputs < 1:  # text that is no ONNX is parsed without an error
@@ -239,7 +239,7 @@ def _add_profiles(
     config: tensorrt.IBuilderConfig,
     profiles: Sequence[Profile],
 ) -> None:
-    frame = network.get_input(0)
+    frame: Any = network.get_input(0)  # the stubs know of no tuples where shapes are meant
     fixed = tuple(frame.shape)
     for profile in profiles:
         shapes = [
@@ -252,10 +252,10 @@ def _add_profiles(
             ):
                 taken = "x".join("any" if side == -1 else str(side) for side in fixed)
                 raise UsageError(
-                    f"{onnx} takes frames of {taken}, not of {'x'.join(map(str, shape))}. Name shapes that it takes, "
-                    "as in --shapes 288x512, or export it with free sides."
+                    f"{onnx} takes frames of {taken}, not of {'x'.join(map(str, shape))}. Name shapes that it takes "
+                    "(--shapes 288x512), correct input.layout in its spec, or export it with free sides."
                 )
-        added = builder.create_optimization_profile()
+        added: Any = builder.create_optimization_profile()
         added.set_shape(frame.name, *shapes)
         config.add_optimization_profile(added)
 
@@ -303,7 +303,7 @@ def _look_inside(
     achieved = inspect(trt, engine)
     if not achieved:
         return Achieved(network=counted, reason="the inspector names no types"), trt.activation_bytes(engine)
-    check_achieved(onnx, counted, achieved)
+    check_achieved(onnx, counted, achieved, engine.num_optimization_profiles)
     return Achieved(network=counted, achieved=achieved), trt.activation_bytes(engine)
 
 

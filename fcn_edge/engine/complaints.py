@@ -54,7 +54,7 @@ KNOWN = (  # threads: onnx-tensorrt 400, 732, 850; NVIDIA/TensorRT 1503, 2280, 2
     ),
     Known(("Resize",), r"antialias", "Export with antialias=False"),
     Known(("Resize",), r"transformation", "Take half_pixel, pytorch_half_pixel, align_corners or asymmetric"),
-    Known(("ConvTranspose",), r"dilat", "Give the transposed convolution a stride or a dilation, not both"),
+    Known((), r"strided & dilated deconv", "Give the transposed convolution a stride or a dilation, not both"),
     Known(("QLinearConv", "QLinearMatMul", "QLinearAdd"), r"", "Quantise to QuantizeLinear and DequantizeLinear (QDQ)"),
     Known((), r"plugin not found", "TensorRT has no such operator: export with operators of ONNX's own, opset 17"),
     Known(
@@ -105,7 +105,8 @@ def clean(words: str) -> str:
     quoted = re.search(r'&& ((?:"[^"]*"\s*)+)$', text)  # what stood behind a condition
     if quoted:
         text = "".join(re.findall(r'"([^"]*)"', quoted[1]))
-    text = re.sub(r"^(Assertion failed: )?([\w.()]+\([\w.]*\): )?", "", text).strip(" .!?")
+    text = re.sub(r"^(Assertion failed: )?([\w.()]+\([\w.]*\): )?", "", text)
+    text = re.sub(r"^(\[[^]]*\] )?(\w+Exception: )(\S+:\d+: )?(CHECK\(\w+\) failed\. )?", "", text).strip(" .!?")
     if text in ("", "false"):
         return "it is not supported"
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
@@ -118,7 +119,8 @@ def _told(node: str, operator: str, words: str) -> str:
 
 def _with_mend(operator: str, words: str) -> str:
     for known in KNOWN:
-        fits = not known.operators or operator in known.operators or any(name in words for name in known.operators)
+        named = rf"\b({'|'.join(known.operators)})\b"  # before TensorRT 10 the words alone name the operator
+        fits = not known.operators or re.search(named, f"{operator} {words}")
         if fits and re.search(known.words, words, re.IGNORECASE):
             return f"{words}. {known.mend}"
     return words

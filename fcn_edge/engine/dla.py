@@ -68,4 +68,7 @@ def place(trt: Trt, network: tensorrt.INetworkDefinition, config: Any, core: int
     config.DLA_core = core
     config.set_flag(trt.api.BuilderFlag.GPU_FALLBACK)
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    return [layer.name for layer in layers if not config.can_run_on_DLA(layer)]
+    kinds = trt.api.DataType
+    arithmetic_of_shapes = (kinds.INT32, kinds.INT64, kinds.BOOL)  # folded away where the shape is static
+    computing = [layer for layer in layers if layer.get_output(0).dtype not in arithmetic_of_shapes]
+    return [layer.name for layer in computing if not config.can_run_on_DLA(layer)]

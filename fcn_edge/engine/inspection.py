@@ -66,19 +66,21 @@ def check_asked(path: Path, spec: ModelSpec, counted: Mapping[str, int]) -> None
         )
 
 
-def check_achieved(path: Path, counted: Mapping[str, int], achieved: Mapping[str, int]) -> None:
+def check_achieved(path: Path, counted: Mapping[str, int], achieved: Mapping[str, int], profiles: int) -> None:
     """Raises ModelError where the engine computes more layers wider than the file asks, or any narrower.
 
+    profiles: of the engine, whose layers `achieved` counts once for each.
     More, not other: TensorRT merges layers, so that an engine has fewer of them than its network.
     """
     for name in achieved:
         width = WIDTHS.get(name, 32)
         asked = sum(count for other, count in counted.items() if WIDTHS.get(other, 32) >= width)
         made = sum(count for other, count in achieved.items() if WIDTHS.get(other, 32) >= width)
-        if made > asked or width < min((WIDTHS.get(other, 32) for other in counted), default=32):
+        if made > asked * profiles or width < min((WIDTHS.get(other, 32) for other in counted), default=32):
+            each = f" for each of {profiles} profiles" if profiles > 1 else ""
             raise ModelError(
-                f"{path}: the engine would compute {_told(achieved)}, the file asks for {_told(counted)}. Nothing was "
-                "written. Take a TensorRT or a GPU that has the file's precision, or another file: fcn-edge export"
+                f"{path}: the engine would compute {_told(achieved)}, the file asks for {_told(counted)}{each}. Take a "
+                "TensorRT or a GPU that has the file's precision, or another file: fcn-edge export --precision fp32"
             )
 
 
@@ -91,12 +93,12 @@ def inspect(trt: Trt, engine: tensorrt.ICudaEngine) -> dict[str, int]:
 def count_kernels(trt: Trt, text: str) -> dict[str, int]:
     """The same from the inspector's JSON."""
     counted: Counter[str] = Counter()
-    for layer in json.loads(text).get("Layers", []):
-        if isinstance(layer, str):  # without detailed verbosity there are names alone
+    for kernel in json.loads(text).get("Layers", []):
+        if isinstance(kernel, str):  # without detailed verbosity there are names alone
             continue
-        kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
-        if MULTIPLYING.search(kind) and layer.get("Inputs"):
-            counted[type_name(trt.tensor_type(layer["Inputs"][0]))] += 1
+        kind = f"{kernel.get('LayerType', '')} {kernel.get('ParameterType', '')}"
+        if MULTIPLYING.search(kind) and kernel.get("Inputs"):
+            counted[type_name(trt.tensor_type(kernel["Inputs"][0]))] += 1
     return dict(counted.most_common())
 
 

@@ -79,7 +79,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A device profile, engines/NAME.toml: what is worth telling the builder on a kind of machine."""
 
     about: str
-    boards: tuple[str, ...] = ()  # words in the device tree's model of the Jetson boards that it is for
     backend: Literal["tensorrt", "tensorrt-rtx"]
     power: str | None = None  # what to do before a measurement, or clocks are not what the board can
     workspace_mib: int | None = None

@@ -25,8 +25,8 @@ def interruptible(work: Callable[[Event], T]) -> T:
     The interrupt goes on only when `work` has ended, so that what it has open is closed.
     """
     cancelled = Event()
-    with ThreadPoolExecutor(1, thread_name_prefix="fcn-edge-build") as pool:
-        future = pool.submit(work, cancelled)
+    with ThreadPoolExecutor(1, thread_name_prefix="fcn-edge-build") as threads:
+        future = threads.submit(work, cancelled)
         try:
             return future.result()
         except BaseException:

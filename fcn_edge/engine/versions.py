@@ -160,6 +160,12 @@ class Trt:
             return [(error.node_name(), error.node_operator(), error.desc()) for error in errors]
         return [(f"number {error.node()}", "", error.desc()) for error in errors]
 
+    def make_context(self, engine: Any) -> Any:
+        """An execution context; from 10 on its memory follows the profile in use instead of the largest."""
+        if not self.is_typed:
+            return engine.create_execution_context()
+        return engine.create_execution_context(self.api.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
+
     def activation_bytes(self, engine: Any) -> int:
         """Device memory that an execution context of the engine takes, over all its profiles."""
         return int(engine.device_memory_size_v2 if self.is_typed else engine.device_memory_size)

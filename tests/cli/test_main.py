@@ -26,7 +26,10 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("set()\n")
-    assert all(f"  {command}" in shown for command in ("run", "eval", "train", "export", "models", "doctor"))
+    assert all(
+        f"  {command}" in shown
+        for command in ("run", "eval", "train", "export", "build", "inspect", "models", "doctor")
+    )
 
 
 def test_no_command_shows_the_help_as_a_usage_error():

@@ -1,0 +1,89 @@
+"""Every variant in every form and precision through TensorRT-RTX's own parser and builder, in dynamic and static
+profiles and odd sizes. Networks are narrow: the same operators and graph. The slow test builds them whole and prints
+its row of the table: pytest -m slow -s tests/engine/test_matrix.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from forms import FORMS, IDS, narrow
+
+from fcn_edge.engine.builder import build
+from fcn_edge.engine.inspection import MULTIPLYING, check_achieved, type_name
+from fcn_edge.engine.profiles import Options, Profile
+from fcn_edge.engine.versions import load
+from fcn_edge.models.checkpoint import untrained
+from fcn_edge.onnx_export import export
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
+
+PRECISIONS = ("fp32", "fp16")
+ONE = Options(targets=("8.9",))  # a target more is time more, and nothing new of the graph
+KERNEL = re.compile(r"^Name: .*?, LayerType: (\w+), Inputs: \[ \{.*?Datatype: (\w+)", re.MULTILINE)
+MOST_MEMORY = 8e9  # bytes that a build may take: a runner, or a board
+
+
+def profiles(spec) -> list[Profile]:
+    """One from the smallest side to an odd large one, for up to two frames; one static."""
+    small, usual, large = ((spec.side(h), spec.side(w)) for h, w in ((33, 33), (239, 331), (479, 641)))
+    return [Profile(small, usual, large, (1, 1, 2)), Profile(usual, usual, usual)]
+
+
+def kernels(lines: list[tuple[int, str]]) -> dict[str, int]:
+    """Multiplying kernels by type, from the table of the engine's layers that the builder logs: no GPU can load it."""
+    tables = [text for _, text in lines if text.startswith("Layers:")]
+    found = KERNEL.findall(tables[-1]) if tables else []
+    return dict(Counter(type_name(words) for kind, words in found if MULTIPLYING.search(kind)))
+
+
+@pytest.mark.parametrize(("variant", "padding"), FORMS, ids=IDS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_it_builds_in_dynamic_and_static_profiles_and_keeps_its_precision(variant, padding, precision, tmp_path):
+    with narrow():
+        network, spec = untrained(variant, padding=padding)
+    spec = replace(spec, precision=precision)
+    path = export(network, spec, tmp_path / "model.onnx", (), ()).path
+    with load("tensorrt-rtx").listening() as lines:
+        built = build(path, spec, "tensorrt-rtx", profiles(spec), tmp_path, ONE)
+    counted = built.sidecar.precision.network
+    assert max(counted, key=lambda name: counted[name]) == precision
+    made = kernels(lines)
+    assert sum(made.values()) > 0
+    check_achieved(path, counted, made, profiles=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "padding"), FORMS, ids=IDS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_whole_network_builds_within_a_runners_memory(variant, padding, precision, tmp_path, capsys):
+    network, spec = untrained(variant, padding=padding)
+    path = export(network, replace(spec, precision=precision), tmp_path / "model.onnx", (), ()).path
+    del network
+    usual = f"{spec.side(399)}x{spec.side(600)}"
+    shapes = ["--min", "33x33", "--opt", usual, "--max", f"{spec.side(947)}x{spec.side(960)}"]
+    command = [sys.executable, "-m", "fcn_edge", "build", str(path), "--backend", "tensorrt-rtx", *shapes]
+    with subprocess.Popen(
+        [*command, "--targets", "8.9", "--out", str(tmp_path), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout
+        document = json.load(child.stdout)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    peak = usage.ru_maxrss * 1024
+    sidecar = document["sidecar"]
+    with capsys.disabled():
+        name = variant if padding == "same" else f"{variant}, {padding}"
+        print(
+            f"\n| {name} | {precision} | {path.stat().st_size / 1e6:.1f} MB | {sidecar['bytes'] / 1e6:.1f} MB "
+            f"| {sidecar['seconds']:.1f} s | {peak / 1e9:.2f} GB |"
+        )
+    assert peak < MOST_MEMORY
