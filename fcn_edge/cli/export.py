@@ -128,6 +128,7 @@ class _Form:
     precision: str
     input: str
     output: str
+    usual: tuple[str, str]  # input and output where none is named
 
     @classmethod
     def chosen(
@@ -152,8 +153,8 @@ class _Form:
                 f"DeepStream's own parser holds each class against a threshold from 0 on, which {output} are not made "
                 "for: drop --output."
             )
-        defaults = ("planar", "probabilities") if deepstream else ("frame", "scores")
-        return cls(precision, input or defaults[0], output or defaults[1])
+        usual = ("planar", "probabilities") if deepstream else ("frame", "scores")
+        return cls(precision, input or usual[0], output or usual[1], usual)
 
     def spec(self, network: Network, spec: ModelSpec) -> ModelSpec:
         """What a file in this form says of itself."""
@@ -169,7 +170,7 @@ class _Form:
     def stem(self, name: str, padding: str | None) -> str:
         """The name of an export that is given none, without its ending."""
         parts = (name, padding or "same", self.input, self.output, self.precision)
-        return ".".join(part for part in parts if part not in ("same", "frame", "scores", "fp32"))
+        return ".".join(part for part in parts if part not in ("same", "fp32", *self.usual))
 
 
 def _check_places(out: Path | None, triton: Path | None, deepstream: Path | None, size: str | None) -> None:

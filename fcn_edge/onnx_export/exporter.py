@@ -44,7 +44,11 @@ class Exported:
     nodes: int
     megabytes: float
     parity: list[Parity]
-    float32: dict[str, list[str]]  # the nodes of a float16 file that stay in float32, by what they are
+
+    @property
+    def float32(self) -> dict[str, list[str]]:
+        """The nodes of a float16 file that stay in float32, by what they are; a float32 file names none."""
+        return self.spec.provenance.get("float32", {})
 
 
 def export(
@@ -74,15 +78,14 @@ def export(
             _trace(module, spec, file)
         model = _simplify(onnx.load(file), spec)
         check_pools(model, spec.name)
-        float32 = halve(model, spec.name) if spec.precision == "fp16" else {}
-        if float32:
-            spec = replace(spec, provenance={**spec.provenance, "float32": float32})
+        if spec.precision == "fp16":
+            spec = replace(spec, provenance={**spec.provenance, "float32": halve(model, spec.name)})
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
         on_frames = formed(network, replace(spec, input=Input()), probabilities)
         parity = check_parity(on_frames, spec, file, photos, sizes)
-    return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity, float32)
+    return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
 
 
 def _trace(module: nn.Module, spec: ModelSpec, file: Path) -> None:

@@ -55,7 +55,7 @@ def write(texts: dict[Path, str]) -> None:
 
 
 def _triton_config(name: str, spec: ModelSpec, platform: str) -> str:
-    """A ModelConfig in protobuf's text format; JSON strings are strings there too."""
+    """A ModelConfig in protobuf's text format, where JSON's strings are strings too."""
     planar = spec.input.layout == "NCHW"
     frame = [3, -1, -1] if planar else [-1, -1, 3]
     scores = spec.output.kind == "scores"
@@ -64,15 +64,19 @@ def _triton_config(name: str, spec: ModelSpec, platform: str) -> str:
     labels = ', label_filename: "labels.txt"' if scores else ""
     file = "model.onnx" if platform == "onnxruntime_onnx" else "model.plan"
     return f"""\
-name: {json.dumps(name)}
+name: {_quoted(name)}
 platform: "{platform}"
 default_model_filename: "{file}"
 max_batch_size: {BATCHES[platform]}
 input [ {{ name: "frame", data_type: {TRITON_TYPES[spec.input.dtype]}, dims: {frame} }} ]
 output [ {{ name: "{spec.output.kind}", data_type: {kind}, dims: {output}{labels} }} ]
 dynamic_batching {{ }}
-parameters {{ key: "{METADATA_KEY}", value: {{ string_value: {json.dumps(spec.to_json())} }} }}
+parameters {{ key: "{METADATA_KEY}", value: {{ string_value: {_quoted(spec.to_json())} }} }}
 """
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _nvinfer_config(model: Path, spec: ModelSpec, size: int | tuple[int, int] | None) -> str:

@@ -43,6 +43,16 @@ def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
         (["--variant", "fcn-alexnet-owt"], 1, "--weights alexnet --data ...; or --weights untrained"),
         (["--out", "/proc/nowhere/x.onnx"], 1, "/proc/nowhere/x.onnx: cannot be written"),
         (["--project", "nowhere"], 2, "--project nowhere is no folder"),
+        (["--precision", "int8"], 2, "--precision int8 is not there yet. Take fp32 or fp16."),
+        (["--precision", "half"], 2, "there is no precision 'half'. Known: fp16, fp32"),
+        (["--input", "rgb"], 2, "Known: frame, normalised, planar"),
+        (["--triton", "a", "--deepstream", "b"], 2, "Name one at a time."),
+        (["--triton", "a", "--out", "b.onnx"], 2, "--triton names the folder, so drop --out."),
+        (["--deepstream", "a", "--input", "frame"], 2, "DeepStream feeds float planes, not frames"),
+        (["--deepstream", "a", "--output", "labels"], 2, "labels are not made for: drop --output."),
+        (["--deepstream", "a", "--size", "big"], 2, "--size big is no size"),
+        (["--size", "513"], 2, "--size goes with --deepstream alone."),
+        (["--triton", "/proc/nowhere"], 1, "cannot be written"),
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments, status, said, tmp_path):
@@ -69,6 +79,24 @@ def test_the_bundled_weights_are_exported_into_the_project_with_the_figures_that
     assert document["spec"]["quality"] == {"val": {"mean_iou": 0.5}}
     assert document["path"] == str(tmp_path / "export/fcn8s-lite.onnx")
     assert (tmp_path / "export/fcn8s-lite.onnx").is_file()
+
+
+def test_deepstream_gets_a_model_its_configuration_and_its_labels_and_none_of_them_is_replaced_unasked(tmp_path):
+    weights = ["--variant", "fcn32s-lite", "--weights", "untrained", "--precision", "fp16"]
+    command = [sys.executable, "-m", "fcn_edge", "export", *weights, "--deepstream", "ds", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    names = {"fcn32s-lite.fp16.onnx", "config_infer_fcn32s-lite.fp16.txt", "labels_fcn32s-lite.fp16.txt"}
+    assert {path.name for path in (tmp_path / "ds").iterdir()} == names
+    assert {document["path"], *document["serving"]} == {f"ds/{name}" for name in names}
+    assert document["spec"]["precision"] == "fp16"
+    assert document["float32"] == document["spec"]["provenance"]["float32"]
+    assert "  in float32: normalisation (" in done.stderr
+    (tmp_path / "ds/fcn32s-lite.fp16.onnx").unlink()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "ds/config_infer_fcn32s-lite.fp16.txt is there already." in again.stderr
 
 
 AS_PUBLISHED = """

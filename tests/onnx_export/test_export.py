@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,7 +13,7 @@ import pytest
 import rtx
 import torch
 from forms import FORMS, IDS, SMALL_SIZES, narrow
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from fcn_edge.data import read_image
 from fcn_edge.decode import decode
@@ -20,6 +21,7 @@ from fcn_edge.errors import FcnEdgeError
 from fcn_edge.models.checkpoint import load, untrained
 from fcn_edge.models.lite import FCNLite
 from fcn_edge.onnx_export import PARITY_SIZES, export
+from fcn_edge.onnx_export.half import MEANS, NORMALISATION, SUMS, halve, rounding
 from fcn_edge.resources import PACKAGE, demo_photos
 from fcn_edge.spec import METADATA_KEY, Output, from_json
 
@@ -38,6 +40,15 @@ def exported(request, tmp_path_factory, photos):
     with narrow():
         network, spec = untrained(variant, padding=padding)
     return export(network, spec, tmp_path_factory.mktemp("export") / "model.onnx", photos, SMALL_SIZES)
+
+
+@pytest.fixture(scope="module")
+def halved(exported):
+    """The same file in float16, without tracing the network a second time."""
+    model = onnx.load(exported.path)
+    assert {"normalisation"} <= halve(model, "this").keys() <= {NORMALISATION, MEANS, SUMS}
+    onnx.save(model, exported.path.with_name("half.onnx"))
+    return exported.path.with_name("half.onnx")
 
 
 class TestEveryForm:
@@ -74,6 +85,32 @@ class TestEveryForm:
             (2, side(947), side(960), 3),
         )
         assert rtx.build(exported.path, smallest, usual, largest) > 1e5
+
+    def test_in_float16_only_bytes_scores_and_the_named_parts_have_another_type(self, exported, halved):
+        model = onnx.load(halved)
+        onnx.checker.check_model(model, full_check=True)
+        assert [value.type.tensor_type.elem_type for value in model.graph.input] == [TensorProto.UINT8]
+        assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT]
+        weights = {weight.name: weight.data_type for weight in model.graph.initializer}
+        convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+        assert all(weights[name] == TensorProto.FLOAT16 for node in convolutions for name in node.input[1:])
+        assert sum(node.op_type == "Conv" for node in onnx.load(exported.path).graph.node) == len(convolutions)
+
+    def test_in_float16_scores_stay_near_with_every_value_rounded(self, exported, halved):
+        side = exported.spec.side(104), exported.spec.side(138)
+        frame = np.stack([cv2.resize(read_image(path), side[::-1]) for path in demo_photos()])
+        rounded = onnxruntime.InferenceSession(rounding(onnx.load(halved)).SerializeToString())
+        got, expected = (
+            np.asarray(session.run(None, {"frame": frame})[0])
+            for session in (rounded, onnxruntime.InferenceSession(str(exported.path)))
+        )
+        assert 0 < np.abs(got - expected).max() < 0.25 * expected.std()
+
+    @pytest.mark.parametrize("rows", [33, 97])
+    def test_in_float16_tensorrt_rtx_takes_its_types_dynamic_and_static(self, exported, halved, rows):
+        static = (1, exported.spec.side(rows), exported.spec.side(600), 3)
+        largest = (2, *static[1:]) if rows == 33 else static
+        assert rtx.build(halved, static, static, largest) > 1e5
 
 
 def test_the_small_sizes_round_as_the_exports_own_do():
