@@ -22,13 +22,13 @@ Compatible = Literal["ampere_plus", "same_compute_capability"]
 
 MIB = 1 << 20
 CAMERAS = ((720, 1280), (960, 1280), (960, 960))  # 16:9, 4:3, 1:1; their portraits too
-COSTS = {  # of what makes an engine serve more than this GPU and this version, for whoever asks for it
+COSTS = {  # of what buys something else than speed, by NVIDIA's documents (HardwareCompatibilityLevel, BuilderFlag)
     "ampere_plus": "one engine for all GPUs from Ampere on: shared memory is held to 48 KiB, some fusions and all "
     "tactics of cuDNN and cuBLAS are left out, so it is slower than one built for its GPU",
-    "same_compute_capability": "one engine for all GPUs of this compute capability: kernels that want this one's "
-    "number of multiprocessors are left out, so it may be slower",
-    "version_compatible": "the engine loads in newer TensorRT too: it carries a lean runtime of tens of megabytes, is "
-    "slower, and whoever loads it has to allow code from the plan to run",
+    "same_compute_capability": "one engine for all GPUs of this compute capability: it may be slower than one built "
+    "for its GPU",
+    "version_compatible": "the engine loads in newer TensorRT too: it carries a lean runtime, is slower, and whoever "
+    "loads it has to allow code from the plan to run",
     "tf32": "float32 products keep 10 of 23 bits of their mantissa: faster from Ampere on, and no longer float32",
 }
 

@@ -28,8 +28,8 @@ AMPERE = (8, 0)  # the first compute capability that the builder's `ampere_plus`
 class Achieved(msgspec.Struct, frozen=True, kw_only=True):
     """Types that were counted: on the network that was parsed, and on the engine that came of it."""
 
-    network: dict[str, int]  # layers of the parsed network by the type of their first output: {"float16": 61}
-    achieved: dict[str, int] | None = None  # layers of the engine by what the inspector says of them
+    network: dict[str, int]  # multiplying layers of the parsed network by type: {"fp16": 61, "fp32": 5}
+    achieved: dict[str, int] | None = None  # those of the engine, by its inspector, once for each profile
     reason: str | None = None  # why `achieved` is null
 
 
