@@ -201,7 +201,7 @@ class Answering:
 
 def answer(name: str, status: str) -> dict[str, tuple[Any, ...]]:
     driver = pytest.importorskip("cuda.bindings.driver")
-    return {name: (driver.CUresult[f"CUDA_ERROR_{status}"], None)}
+    return {name: (getattr(driver.CUresult, f"CUDA_ERROR_{status}"), None)}
 
 
 def open_answering(monkeypatch: pytest.MonkeyPatch, **answers: tuple[Any, ...]) -> Cuda:
@@ -242,7 +242,7 @@ def test_too_little_memory_is_answered_with_the_figures(monkeypatch: pytest.Monk
 
 
 def test_a_call_that_the_driver_does_not_have_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
+    def missing(*arguments: object) -> None:
         raise RuntimeError('Function "cuMemGetInfo_v2" not found')
 
     cuda = open_answering(monkeypatch)

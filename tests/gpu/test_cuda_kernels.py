@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import on_gpu
 import pytest
@@ -70,7 +69,7 @@ def test_noise_is_decoded_as_on_the_cpu(kernels: Kernels, classes, size, grid, d
 
 @pytest.mark.parametrize("size", [(1080, 1920), (300, 451)])
 def test_a_photos_scores_are_decoded_bit_for_bit_but_for_ties(kernels: Kernels, cat: Path, size) -> None:
-    photo = cv2.resize(cv2.imread(str(cat)), size[::-1])
+    photo = on_gpu.photo(cat, size)
     with Segmenter(backend="onnxruntime") as segmenter:
         result = segmenter(photo)
     assert result.scores is not None

@@ -4,11 +4,11 @@
 // missing shows: one order or the other reads shared memory before it was written.
 
 #include <math.h>
+#include <setjmp.h>
 #include <string.h>
 #include <ucontext.h>
 
 #include <algorithm>
-#include <iterator>
 #include <vector>
 
 using std::max;
@@ -19,15 +19,34 @@ static Dim threadIdx, blockIdx;
 
 static const int MOST = 256;
 static const size_t STACK = 64 << 10;
-static ucontext_t scheduler, fibres[MOST];
+static jmp_buf scheduler, fibres[MOST];
 static bool done[MOST];
 static int running;
+static void (*kernel)();
+static const void *arguments;
+
+// Contexts make the fibres, jumps switch between them: a context saves the signals too, by a system call.
+static void leave()
+{
+    if (!_setjmp(fibres[running]))
+        _longjmp(scheduler, 1);
+}
+
+static void live() // a fibre's life: one kernel after another
+{
+    for (;;) {
+        leave();
+        kernel();
+        done[running] = true;
+    }
+}
 
 // Filled with NaN before each block: what a kernel reads without having written it spoils its result, and what it
-// writes beyond its own part is seen.
-alignas(16) static float memory[12 << 10];
+// writes into the guard beyond its own part is seen.
+static const int GUARD = 256;
+alignas(16) static float memory[(12 << 10) + GUARD];
 
-static void __syncthreads() { swapcontext(&fibres[running], &scheduler); }
+static void __syncthreads() { leave(); }
 static unsigned atomicOr(unsigned *at, unsigned bits) { unsigned old = *at; *at |= bits; return old; }
 static int __ffs(unsigned bits) { return __builtin_ffs((int)bits); }
 static float __uint_as_float(unsigned bits) { float value; memcpy(&value, &bits, 4); return value; }
@@ -38,36 +57,45 @@ static unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &val
 #define __shared__ __attribute__((unused)) // `extern __shared__ float memory[]` is the one above
 #include "kernels.cu"
 
-template <typename Arguments, void (*kernel)(Arguments)> static void enter()
+template <typename Arguments, void (*function)(Arguments)> static void enter()
 {
-    extern const void *arguments;
-    kernel(*(const Arguments *)arguments);
-    done[running] = true;
-    swapcontext(&fibres[running], &scheduler);
+    function(*(const Arguments *)arguments);
 }
 
-const void *arguments;
+static void resume(int fibre)
+{
+    running = fibre;
+    threadIdx = {(unsigned)fibre, 0, 0};
+    if (!_setjmp(scheduler))
+        _longjmp(fibres[fibre], 1);
+}
 
-static void run_block(void (*entry)(), int threads, bool falling)
+static void make_fibres()
 {
     static std::vector<char> stacks(MOST * STACK);
-    for (int i = 0; i < threads; i++) {
-        getcontext(&fibres[i]);
-        fibres[i].uc_stack.ss_sp = &stacks[i * STACK];
-        fibres[i].uc_stack.ss_size = STACK;
-        fibres[i].uc_link = nullptr;
-        makecontext(&fibres[i], entry, 0);
-        done[i] = false;
+    static ucontext_t here, fibre;
+    for (running = 0; running < MOST; running++) {
+        getcontext(&fibre);
+        fibre.uc_stack.ss_sp = &stacks[running * STACK];
+        fibre.uc_stack.ss_size = STACK;
+        fibre.uc_link = nullptr;
+        makecontext(&fibre, live, 0);
+        if (!_setjmp(scheduler))
+            swapcontext(&here, &fibre); // it comes back by a jump, before its first kernel
     }
+}
+
+static void run_block(int threads, bool falling)
+{
+    std::fill_n(done, threads, false);
     for (bool more = true; more;) {
         more = false;
         for (int i = 0; i < threads; i++) {
-            running = falling ? threads - 1 - i : i;
-            if (done[running])
+            int fibre = falling ? threads - 1 - i : i;
+            if (done[fibre])
                 continue;
-            threadIdx = {(unsigned)running, 0, 0};
-            swapcontext(&scheduler, &fibres[running]);
-            more |= !done[running];
+            resume(fibre);
+            more |= !done[fibre];
         }
     }
 }
@@ -87,18 +115,19 @@ static void (*find(const char *name))()
 // 0; or 1 where there is no such kernel, 2 where a block does not fit, 3 where one wrote beyond its shared memory.
 extern "C" int launch(const char *name, const unsigned grid[3], int threads, int shared, const void *given, int falling)
 {
-    void (*entry)() = find(name);
-    if (!entry)
+    kernel = find(name);
+    if (!kernel)
         return 1;
-    if (threads > MOST || shared > (int)sizeof(memory))
+    if (threads > MOST || shared > (int)sizeof(memory) - 4 * GUARD)
         return 2;
+    static bool made = (make_fibres(), true);
     arguments = given;
-    for (unsigned y = 0; y < grid[1]; y++)
+    for (unsigned y = 0; made && y < grid[1]; y++)
         for (unsigned x = 0; x < grid[0]; x++) {
-            std::fill(std::begin(memory), std::end(memory), NAN);
+            std::fill_n(memory, shared / 4 + GUARD, NAN);
             blockIdx = {x, y, 0};
-            run_block(entry, threads, falling);
-            if (!std::all_of(memory + shared / 4, std::end(memory), [](float value) { return isnan(value); }))
+            run_block(threads, falling);
+            if (!std::all_of(memory + shared / 4, memory + shared / 4 + GUARD, [](float value) { return isnan(value); }))
                 return 3;
         }
     return 0;

@@ -5,8 +5,10 @@ The GPU's tests and those on the stand-in for one (emulated.py) share this.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fcn_edge.cuda.kernels import Decode, Kernels, Scale
@@ -16,6 +18,13 @@ from fcn_edge.spec import Deconv, Grid, Input
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 1e-5  # of the greatest score around: some float32 operations' worth
+
+
+def photo(path: Path, size: Size) -> Array:
+    """The picture at a size that it need not have."""
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return cv2.resize(picture, size[::-1])
 
 
 def scale(kernels: Kernels, frame: Array, content: Size, network: Size, input: Input) -> Array:
