@@ -21,7 +21,10 @@ OPTIONS = (
     "--std=c++17",
     "--fmad=false",  # the labels are then, bit for bit, those of the same source on a CPU, which is what tests see
 )
-INSTALL = "pip install 'fcn-edge[tensorrt]', or on a Jetson: sudo apt install cuda-nvrtc-12-6 (of JetPack's own CUDA)"
+INSTALL = (
+    "pip install 'fcn-edge[tensorrt]', or on a Jetson: sudo apt install cuda-nvrtc-12-6 with JetPack 6, "
+    "cuda-nvrtc-13-2 with JetPack 7.2."
+)
 HASH = 32  # bytes
 
 

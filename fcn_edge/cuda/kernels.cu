@@ -18,7 +18,7 @@ const unsigned INFINITE = 0x7f800000u;
 
 // ---------------------------------------------------------------------------------------------------------- scale
 
-struct Taps {                 // which samples make a pixel; first is -1 on the border
+struct alignas(16) Taps {     // which samples make a pixel; first is -1 on the border
     int first, last;
     float head, tail;         // the shares of the first and the last sample; those between share alike
 };
@@ -106,7 +106,7 @@ extern "C" __global__ void scale_float32(const ScaleArguments a) { scale<float>(
 
 // --------------------------------------------------------------------------------------------------------- decode
 
-struct Place {                // where a label lies between two samples
+struct alignas(8) Place {     // where a label lies between two samples
     int sample;               // the one before it
     float weight;             // the share of the one after it, in [0, 1)
 };

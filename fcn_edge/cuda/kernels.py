@@ -89,11 +89,7 @@ class Kernels:
         try:
             self._module = cuda.module(image)
         except BackendError as error:
-            major, minor = cuda.gpu.cuda
-            raise BackendError(
-                f"{error} NVRTC is of CUDA {compiler.version()}, the driver of {major}.{minor}: update the driver, "
-                f"or pip install 'nvidia-cuda-nvrtc-cu{major}=={major}.{minor}.*'"
-            ) from error
+            raise BackendError(f"{error} {_older_nvrtc(cuda.gpu.cuda)}".rstrip()) from error
 
     def function(self, name: str) -> int:
         return self._module.function(name)
@@ -101,6 +97,19 @@ class Kernels:
     def close(self) -> None:
         """Unload them; calling it again does nothing."""
         self._module.close()
+
+
+def _older_nvrtc(driver: tuple[int, int]) -> str:
+    """What to do where NVRTC is of a newer CUDA than the driver runs; nothing where it is not."""
+    newest = compiler.version()
+    if tuple(map(int, newest.split("."))) <= driver:
+        return ""
+    major, minor = driver
+    wheel = "nvidia-cuda-nvrtc" if major >= 13 else f"nvidia-cuda-nvrtc-cu{major}"  # the name changed with 13
+    return (
+        f"NVRTC is of CUDA {newest}, the driver of {major}.{minor}. Update the driver, or: "
+        f"pip install 'cuda-python=={major}.*' '{wheel}=={major}.{minor}.*'"
+    )
 
 
 class Scale:

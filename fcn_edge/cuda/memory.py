@@ -160,10 +160,11 @@ class Cuda:
         if self._closed:
             return
         for resource in reversed(list(self._held.values())):
-            with suppress(BackendError):  # after a fault on the GPU no call succeeds, and the context is lost with all
+            with suppress(BackendError):  # after a fault on the GPU no call succeeds: all is lost with the context
                 resource.close()
         self._closed = True
-        self.driver.release()
+        with suppress(BackendError):
+            self.driver.release()
 
     def __enter__(self) -> Cuda:
         return self

@@ -18,6 +18,7 @@ from emulated import Emulated
 
 from fcn_edge.cuda import cuda_python, open_cuda
 from fcn_edge.cuda import errors as cuda_errors
+from fcn_edge.cuda.kernels import ScaleArguments
 from fcn_edge.cuda.memory import Cuda
 from fcn_edge.errors import BackendError, UsageError
 
@@ -172,6 +173,52 @@ def test_every_call_that_the_adapter_names_is_in_cuda_pythons_bindings() -> None
 def test_every_status_that_has_a_mend_is_one_of_cudas() -> None:
     driver = pytest.importorskip("cuda.bindings.driver")
     assert [name for name in cuda_errors.MENDS if not hasattr(driver.CUresult, f"CUDA_ERROR_{name}")] == []
+
+
+@pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver, which would take these handles for real")
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("push", ()),
+        ("pop", ()),
+        ("release", ()),
+        ("free_memory", ()),
+        ("free", (64,)),
+        ("allocate_host", (64,)),
+        ("free_host", (64,)),
+        ("create_stream", ()),
+        ("destroy_stream", (64,)),
+        ("synchronize_stream", (64,)),
+        ("upload", (64, 128, 4, 8)),
+        ("download", (64, 128, 4, 8)),
+        ("copy", (64, 128, 4, 8)),
+        ("create_event", (True,)),
+        ("create_event", (False,)),
+        ("destroy_event", (64,)),
+        ("record", (64, 8)),
+        ("wait", (8, 64)),
+        ("synchronize_event", (64,)),
+        ("milliseconds", (64, 128)),
+        ("begin_capture", (8,)),
+        ("end_capture", (8,)),
+        ("abandon_capture", (8,)),
+        ("launch_graph", (64, 8)),
+        ("destroy_graph", (64,)),
+        ("load_module", (b"image",)),
+        ("unload_module", (64,)),
+        ("function", (64, "scale_uint8")),
+        ("launch", (64, (1, 1, 1), (256, 1, 1), 0, ScaleArguments(), 8)),
+    ],
+)
+def test_the_bindings_take_what_the_adapter_gives_them(method: str, arguments: tuple[Any, ...]) -> None:
+    pytest.importorskip("cuda.bindings.driver")
+    adapter = cuda_python.CudaPython.__new__(cuda_python.CudaPython)
+    adapter._cuda = cuda_python._bindings()
+    adapter._device, adapter._context = adapter._cuda.CUdevice(0), adapter._cuda.CUcontext(64)
+    with pytest.raises(
+        BackendError, match="no NVIDIA driver"
+    ):  # arguments are converted before the driver is looked for
+        getattr(adapter, method)(*arguments)
 
 
 class Answering:
