@@ -151,19 +151,14 @@ __device__ float blend(float a, float b, float c, float d, float down, float rig
     return total;
 }
 
-// A winner's key is its class, plus one of these where its score is infinite; ODD says that a score of any class is
-// infinite or NaN there.
-const int PLUS_INFINITY = 1 << 8, MINUS_INFINITY = 2 << 8, ODD = 4 << 8;
-
-// A cell whose corners disagree; and such a one with an odd score at a corner, where any class may win.
-const int MIXED = -1, WILD = -2;
+const int MIXED = -1;         // instead of a label, in a cell whose corners disagree
 
 struct Tile {                 // a block's part of the scores, in shared memory
     float *corners;           // (C, 2, span): the samples above and below the band
     float *mean;              // (4, span): of the four winners of a cell, at its corners
     unsigned *mask;           // (span, MASK_WORDS): the classes that may win in a cell
-    int *keys;                // (2, span)
-    int *settled;             // (span): a cell's label, or MIXED, or WILD
+    int *winners;             // (2, span): the best class at each sample, the lowest of equals
+    int *settled;             // (span): a cell's label, or MIXED
 };
 
 __device__ Tile tile(const DecodeArguments &a, float *memory)
@@ -172,8 +167,8 @@ __device__ Tile tile(const DecodeArguments &a, float *memory)
     t.corners = memory;
     t.mean = t.corners + a.classes * 2 * a.span;
     t.mask = (unsigned *)(t.mean + 4 * a.span);
-    t.keys = (int *)(t.mask + MASK_WORDS * a.span);
-    t.settled = t.keys + 2 * a.span;
+    t.winners = (int *)(t.mask + MASK_WORDS * a.span);
+    t.settled = t.winners + 2 * a.span;
     return t;
 }
 
@@ -191,48 +186,45 @@ __device__ void find_winners(const DecodeArguments &a, Tile t)
 {
     for (int i = threadIdx.x; i < 2 * a.span; i += THREADS) {
         float best = -__uint_as_float(INFINITE);
-        int key = MINUS_INFINITY, odd = 0;
+        int winner = 0;
         for (int k = 0; k < a.classes; k++) {
             float value = t.corners[k * 2 * a.span + i];
-            if (value > best) {
+            if (value > best) {  // never where it is NaN
                 best = value;
-                key = k;
+                winner = k;
             }
-            if (!is_finite(value))
-                odd = ODD;
         }
-        t.keys[i] = key + (best == __uint_as_float(INFINITE) ? PLUS_INFINITY : 0) + odd;
+        t.winners[i] = winner;
     }
 }
 
-// Most cells have one winner at all four corners, and are settled by that.
+// Most cells have one winner at all four corners, and are settled by that. Infinite scores make no difference: a class
+// that is nowhere below another is below none between; and where no class has a score at a corner, class 0 is taken,
+// which is what becomes of every label that the corner has a share in.
 __device__ void settle_cells(const DecodeArguments &a, Tile t)
 {
     for (int cell = threadIdx.x; cell < a.span - 1; cell += THREADS) {
-        const int *above = t.keys + cell, *below = above + a.span;
-        int key[4] = {above[0], above[1], below[0], below[1]};
-        int odd = 0, same = 1;
-        for (int i = 0; i < 4; i++) {
-            odd |= key[i] & ODD;
-            same &= (key[i] & ~ODD) == (key[0] & ~ODD);
-        }
-        t.settled[cell] = same ? key[0] & 255 : odd ? WILD : MIXED;
-        for (int i = 0; i < MASK_WORDS; i++)
-            t.mask[cell * MASK_WORDS + i] = odd ? ~0u : 0u;
-        if (t.settled[cell] != MIXED)
+        const int *above = t.winners + cell, *below = above + a.span;
+        int winner[4] = {above[0], above[1], below[0], below[1]};
+        bool same = winner[0] == winner[1] && winner[0] == winner[2] && winner[0] == winner[3];
+        t.settled[cell] = same ? winner[0] : MIXED;
+        if (same)
             continue;
+        for (int i = 0; i < MASK_WORDS; i++)
+            t.mask[cell * MASK_WORDS + i] = 0;
         for (int corner = 0; corner < 4; corner++) {
             const float *scores = t.corners + corner / 2 * a.span + cell + corner % 2;
             float quarter[4];
             for (int i = 0; i < 4; i++)
-                quarter[i] = 0.25f * scores[(key[i] & 255) * 2 * a.span];
+                quarter[i] = 0.25f * scores[winner[i] * 2 * a.span];
             // Summed in pairs, rounding cannot lift the mean above the greatest of the four.
             t.mean[corner * a.span + cell] = (quarter[0] + quarter[1]) + (quarter[2] + quarter[3]);
         }
     }
 }
 
-// A class that is below the mean of the corners' winners at all four corners is below one of them everywhere between.
+// A class that is below the mean of the corners' winners at all four corners is below one of them everywhere between,
+// at an infinite mean too; where the mean is NaN or minus infinity, no class is left out.
 __device__ void gather_candidates(const DecodeArguments &a, Tile t)
 {
     for (int k = threadIdx.x / LANES; k < a.classes; k += WARPS) {
@@ -254,14 +246,11 @@ __device__ int contest(const DecodeArguments &a, Tile t, int cell, float down, f
     float best = -__uint_as_float(INFINITE);
     int winner = 0;
     for (int base = 0; base < a.classes; base += 32) {
-        unsigned mask = t.mask[cell * MASK_WORDS + base / 32];
-        if (a.classes - base < 32)
-            mask &= (1u << (a.classes - base)) - 1;
-        for (; mask; mask &= mask - 1) {  // from the lowest class up: the first of equals stays
+        for (unsigned mask = t.mask[cell * MASK_WORDS + base / 32]; mask; mask &= mask - 1) {  // from the lowest class up: the first of equals stays
             int k = base + __ffs(mask) - 1;
             const float *above = t.corners + k * 2 * a.span + cell, *below = above + a.span;
             float value = blend(above[0], above[1], below[0], below[1], down, right);
-            if (value > best) {  // never where it is NaN
+            if (value > best) {
                 best = value;
                 winner = k;
             }
