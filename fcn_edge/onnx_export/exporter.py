@@ -84,7 +84,7 @@ def export(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
         on_frames = formed(network, replace(spec, input=Input()), probabilities)
-        parity = check_parity(on_frames, spec, file, photos, sizes)
+        parity = check_parity(on_frames, spec, file, photos, sizes, probabilities)
     return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
 
 

@@ -25,7 +25,7 @@ class Bounds(NamedTuple):
     """What a file may differ by from the network in float32."""
 
     agreement: float  # least part of the labels that are the same
-    difference: float  # largest of a score, in standard deviations of all scores at that size
+    difference: float  # largest of a score, in standard deviations of all scores at that size; or of a probability
 
 
 # Labels alone would let doubled scores pass, which heat maps, distillation and a mean of two networks read.
@@ -55,6 +55,7 @@ def check_parity(
     file: Path,
     photos: Sequence[np.ndarray],
     sizes: Sequence[tuple[int, int]] = PARITY_SIZES,
+    probabilities: bool = False,
 ) -> list[Parity]:
     """Run both on every photo at every size; the network on frames, the file on what its spec says it takes.
 
@@ -82,7 +83,7 @@ def check_parity(
                 f"{bounds.agreement:.1%} are needed; the largest score difference is {parity.largest_difference:.3g}. "
                 "Nothing was written."
             )
-        allowed = bounds.difference * float(expected.std())
+        allowed = bounds.difference * (1 if probabilities else float(expected.std()))
         if expected.ndim == 4 and not parity.largest_difference <= allowed:
             raise FcnEdgeError(
                 f"{spec.name}: at {side[0]}x{side[1]} the labels agree with PyTorch, but a score differs by "

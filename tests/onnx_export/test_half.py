@@ -152,8 +152,9 @@ class TestHalve:
 
 def test_rounding_gives_what_numpy_gives_in_float16():
     model = graph(
-        "g (float[n] x) => (float[n] y) <float16[1] a = {3.0}> {"
-        "h = Cast<to = 10>(x) product = Mul(h, a) square = Mul(product, product) y = Cast<to = 1>(square) }"
+        "g (float[n] x) => (float[n] y) <float[1] three = {3.0}> {"
+        "a = Cast<to = 10>(three) h = Cast<to = 10>(x) product = Mul(h, a) "
+        "square = Mul(product, product) y = Cast<to = 1>(square) }"
     )
     x = np.array([0.1, 1.7, 60.0, 86.0, 7e4], np.float32)
     got = onnxruntime.InferenceSession(rounding(model).SerializeToString()).run(None, {"x": x})[0]
