@@ -6,7 +6,8 @@
 // Where pixels lie between samples does not change from frame to frame, so it is worked out once, on the host, in
 // integers (geometry.py), and read here from tables: no division is left, and the tables stay in the cache.
 //
-// Each kernel has one parameter, a struct whose twin is in kernels.py.
+// Each kernel has one parameter, a struct whose twin is in kernels.py; as a grid constant it is read where it lies,
+// and no thread has a copy of its own.
 
 const int THREADS = 256;      // a block: 8 warps, small enough that several blocks share a multiprocessor and hide
                               // each other's barriers, large enough that a tile's edge is a small part of it
@@ -101,8 +102,8 @@ template <typename Out> __device__ void scale(const ScaleArguments &a)
     put(out, level, a.factor[channel], a.shift[channel]);
 }
 
-extern "C" __global__ void scale_uint8(const ScaleArguments a) { scale<unsigned char>(a); }
-extern "C" __global__ void scale_float32(const ScaleArguments a) { scale<float>(a); }
+extern "C" __global__ void scale_uint8(__grid_constant__ const ScaleArguments a) { scale<unsigned char>(a); }
+extern "C" __global__ void scale_float32(__grid_constant__ const ScaleArguments a) { scale<float>(a); }
 
 // --------------------------------------------------------------------------------------------------------- decode
 
@@ -327,7 +328,7 @@ template <typename Score> __device__ void decode_labels(const DecodeArguments &a
     a.labels[(long long)y * a.width + x] = (unsigned char)winner;
 }
 
-extern "C" __global__ void decode_cells_float32(const DecodeArguments a) { decode_cells<float>(a); }
-extern "C" __global__ void decode_cells_float16(const DecodeArguments a) { decode_cells<unsigned short>(a); }
-extern "C" __global__ void decode_labels_float32(const DecodeArguments a) { decode_labels<float>(a); }
-extern "C" __global__ void decode_labels_float16(const DecodeArguments a) { decode_labels<unsigned short>(a); }
+extern "C" __global__ void decode_cells_float32(__grid_constant__ const DecodeArguments a) { decode_cells<float>(a); }
+extern "C" __global__ void decode_cells_float16(__grid_constant__ const DecodeArguments a) { decode_cells<unsigned short>(a); }
+extern "C" __global__ void decode_labels_float32(__grid_constant__ const DecodeArguments a) { decode_labels<float>(a); }
+extern "C" __global__ void decode_labels_float16(__grid_constant__ const DecodeArguments a) { decode_labels<unsigned short>(a); }

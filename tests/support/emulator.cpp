@@ -54,6 +54,7 @@ static unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &val
 
 #define __device__ static
 #define __global__
+#define __grid_constant__
 #define __shared__ __attribute__((unused)) // `extern __shared__ float memory[]` is the one above
 #include "kernels.cu"
 
