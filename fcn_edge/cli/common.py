@@ -16,8 +16,10 @@ import typer
 from fcn_edge.errors import FcnEdgeError, UsageError, unknown
 from fcn_edge.resources import DEFAULT_MODEL as DEFAULT_MODEL
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, an ONNX file or a checkpoint.")]
-Backend = Annotated[str, typer.Option("--backend", help="auto, onnxruntime, openvino, torch or litert.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, an ONNX file, a plan or a checkpoint.")]
+Backend = Annotated[
+    str, typer.Option("--backend", help="auto, tensorrt, tensorrt-rtx, onnxruntime, openvino, torch or litert.")
+]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="What to compute in, or nothing: fp32, bf16, fp16, int8.")
 ]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, unknown
-from fcn_edge.prepare import Size
 from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import ModelSpec
 
+Size = tuple[int, int]  # rows, columns
 Progress = Callable[[float, str], None]
 
 BACKENDS = {  # for each kind of file the fastest first, as benchmarks/latency.py measures

@@ -7,11 +7,12 @@ was asked for or raises; what it really computes in is what it reports.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from fcn_edge.prepare import Ending, Layout, Size
+if TYPE_CHECKING:  # its kernels take a while to load, and here it only names types
+    from fcn_edge.prepare import Ending, Layout, Size
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -28,12 +28,14 @@ from fcn_edge.engine.progress import Progress
 from fcn_edge.engine.sidecar import Sidecar
 from fcn_edge.errors import BackendError
 from fcn_edge.files import replacing
-from fcn_edge.prepare import Ending, Layout
 from fcn_edge.runtime import engines
 from fcn_edge.runtime.common import Array, check_input, check_output, which_output
 from fcn_edge.runtime.lane import Lane
 from fcn_edge.runtime.plan import Context, Plan
 from fcn_edge.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from fcn_edge.prepare import Ending, Layout
 
 KEPT_STEPS = 8  # sizes of frames whose kernels stay prepared; a stream has one
 LARGEST_SIDE = 16_384  # pixels, that the kernels take
@@ -156,22 +158,26 @@ class TensorRt:
         return max(*frame, *layout.network) <= LARGEST_SIDE
 
     def infer_frame(self, frame: Array, layout: Layout, ending: Ending) -> Array:
-        return self._land(self._launch_frame(frame, layout, ending))
+        with self._cuda.current():  # once, and not by each of a dozen calls
+            return self._land(self._launch_frame(frame, layout, ending))
 
     def submit_frame(self, frame: Array, layout: Layout, ending: Ending) -> None:
-        self._flights.append(self._launch_frame(frame, layout, ending))
+        with self._cuda.current():
+            self._flights.append(self._launch_frame(frame, layout, ending))
 
     def collect_frame(self) -> Array:
-        return self._land(self._oldest())
+        with self._cuda.current():
+            return self._land(self._flights.popleft())
 
     def infer(self, frames: Array) -> Array:
-        return self._land(self._launch(frames))
+        with self._cuda.current():
+            return self._land(self._launch(frames))
 
     def submit(self, frames: Array) -> None:
-        self._flights.append(self._launch(frames))
+        with self._cuda.current():
+            self._flights.append(self._launch(frames))
 
-    def collect(self) -> Array:
-        return self._land(self._oldest())
+    collect = collect_frame
 
     def _launch_frame(self, frame: Array, layout: Layout, ending: Ending) -> _Flight:
         """Queue all of it: up, scale, network, decode, down."""
@@ -251,10 +257,6 @@ class TensorRt:
         self._idle.append(lane)
         return output if flight.finished else check_output(self._path, self._spec, output)
 
-    def _oldest(self) -> _Flight:
-        assert self._loaded  # else what was in flight is lost, and said to be
-        return self._flights.popleft()
-
     def _steps_for(self, lane: Lane, frame: tuple[int, int], layout: Layout, ending: Ending) -> _Steps:
         key = (frame, layout, ending)
         steps = self._steps.get(key)
@@ -318,7 +320,8 @@ class TensorRt:
         """Release the GPU; calling it again does nothing."""
         if self._plan is not None:
             with suppress(BackendError):
-                self._wait()
+                for flight in self._flights:
+                    flight.lane.stream.synchronize()
                 self._keep()
             with suppress(BackendError):
                 self._plan.close()
