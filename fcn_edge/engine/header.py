@@ -2,7 +2,7 @@
 
 TensorRT's plans, of 8.6 and 10 at least, begin with "ftrt", then four bytes of the header's own version, 0, and have
 their TensorRT version as one byte a part at 24 to 27: so trtexec's `--getPlanVersionOnly` reads them (samples/common/
-sampleEngines.cpp in NVIDIA/TensorRT; NVIDIA's answer in its issue 3073). TensorRT-RTX's begin with "vtrt" and have the
+sampleEngines.cpp and its maker's answer in NVIDIA/TensorRT#3073). TensorRT-RTX's begin with "vtrt" and have the
 same version at the same place, and at 16 their own size, which tells a file that was cut off (seen in plans of 1.7.1).
 """
 

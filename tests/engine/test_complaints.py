@@ -202,7 +202,7 @@ def test_a_refusal_is_one_line_that_names_the_node_and_the_mend(case, tmp_path):
 
 
 def test_mod_which_tensorrt_8_alone_refuses_is_explained():
-    """A stand-in for 8.6, which nothing here runs; its words are those of NVIDIA/TensorRT issue 2968."""
+    """A stand-in for 8.6, which nothing here runs; its words are those of NVIDIA/TensorRT#2968."""
     eight: Any = SimpleNamespace(title="TensorRT")
     words = "No importer registered for op: Mod. Attempting to import as plugin."
     line = str(refused(Path("m.onnx"), eight, [("number 7", "", words)]))
