@@ -6,6 +6,7 @@ chosen for just it. Activation memory follows the largest shape, so a wide dynam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from fcn_edge.engine.machine import Machine
 from fcn_edge.errors import BackendError, UsageError, unknown
 from fcn_edge.resources import folder
 from fcn_edge.spec import ModelSpec
@@ -22,6 +24,14 @@ Compatible = Literal["ampere_plus", "same_compute_capability"]
 
 MIB = 1 << 20
 CAMERAS = ((720, 1280), (960, 1280), (960, 960))  # 16:9, 4:3, 1:1; their portraits too
+WRITTEN_FOR = {  # device profiles, by words in the name of a Jetson's board, elsewhere in that of the GPU
+    "orin-nano": r"Orin Nano",
+    "orin-nx": r"Orin NX",
+    "agx-orin": r"AGX Orin",
+    "thor": r"\bThor\b",
+    "data-centre": r"^(?!.*RTX).*\b(Tesla|[ABHL]\d{1,3}[GS]?|G[BH][23]00)\b",  # RTX A400 is a workstation's
+    "rtx-desktop": r"\bRTX\b",
+}
 COSTS = {  # of what buys something else than speed, by NVIDIA's documents (HardwareCompatibilityLevel, BuilderFlag)
     "ampere_plus": "one engine for all GPUs from Ampere on: shared memory is held to 48 KiB, some fusions and all "
     "tactics of cuDNN and cuBLAS are left out, so it is slower than one built for its GPU",
@@ -184,6 +194,22 @@ def load_device(name: str) -> Device:
         raise BackendError(f"{path} is no device profile: {error}. Its fields are in docs/tensorrt.md.") from error
     check_options(device.options, str(path))
     return device
+
+
+def device_for(machine: Machine) -> str | None:
+    """The name of the device profile that is written for this machine; None where none is, and without a GPU.
+
+    A profile that names targets serves only where this GPU is one of them.
+    """
+    if machine.gpu is None:
+        return None
+    told = machine.board or machine.gpu.name
+    for name in (name for name, words in WRITTEN_FOR.items() if re.search(words, told)):
+        device = load_device(name)
+        here = not device.targets or machine.gpu.compute_capability in device.targets
+        if device.backend == machine.product and here:
+            return name
+    return None
 
 
 def check_options(options: Options, where: str) -> None:

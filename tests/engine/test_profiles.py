@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from fcn_edge.engine.machine import Gpu, Machine
 from fcn_edge.engine.profiles import (
     MIB,
+    WRITTEN_FOR,
     Options,
     Profile,
     allowed,
     check_profiles,
     default_profiles,
+    device_for,
     devices,
     input_shape,
     load_device,
@@ -143,3 +146,36 @@ def test_an_unknown_device_profile_lists_the_known():
         load_device("orin")
     with pytest.raises(BackendError, match=r"gone.toml: no such device profile"):
         load_device("gone.toml")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "capability", "board", "product", "name"),
+    [  # GPUs as CUDA names them, boards as their device trees do
+        ("Orin", "8.7", "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "tensorrt", "orin-nano"),
+        ("Orin", "8.7", "NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "tensorrt", "orin-nx"),
+        ("Orin", "8.7", "NVIDIA Jetson AGX Orin Developer Kit", "tensorrt", "agx-orin"),
+        ("Orin", "8.7", None, "tensorrt", None),  # a container that hides which board it is
+        ("NVIDIA Thor", "11.0", "NVIDIA Jetson AGX Thor Developer Kit", "tensorrt", "thor"),
+        ("NVIDIA GeForce RTX 4090", "8.9", None, "tensorrt-rtx", "rtx-desktop"),
+        ("NVIDIA RTX A6000", "8.6", None, "tensorrt-rtx", "rtx-desktop"),
+        ("NVIDIA GeForce RTX 2080 Ti", "7.5", None, "tensorrt-rtx", None),  # is none of its targets
+        ("NVIDIA GeForce RTX 4090", "8.9", None, "tensorrt", None),
+        ("NVIDIA RTX A400", "8.6", None, "tensorrt", None),
+        ("Tesla T4", "7.5", None, "tensorrt", "data-centre"),
+        ("NVIDIA A100-SXM4-80GB", "8.0", None, "tensorrt", "data-centre"),
+        ("NVIDIA L40S", "8.9", None, "tensorrt", "data-centre"),
+        ("NVIDIA H100 80GB HBM3", "9.0", None, "tensorrt", "data-centre"),
+        ("NVIDIA GeForce GTX 1650", "7.5", None, "tensorrt", None),
+    ],
+)
+def test_a_machine_has_the_device_profile_that_is_written_for_it(gpu, capability, board, product, name):
+    found = Gpu(gpu, capability, 16, 16 << 30, None, "13.0")
+    assert device_for(Machine(product, "1.2.3", "linux", "x86_64", found, board)) == name
+
+
+def test_without_a_gpu_no_device_profile_is_taken():
+    assert device_for(Machine("tensorrt-rtx", "1.7.1.116", "linux", "x86_64", None)) is None
+
+
+def test_every_device_profile_can_be_found_for_a_machine():
+    assert set(WRITTEN_FOR) == set(devices())
