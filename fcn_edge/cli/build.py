@@ -29,7 +29,9 @@ Backend = Annotated[
 DeviceProfile = Annotated[
     str | None,
     typer.Option(
-        "--profile", help="orin-nano, orin-nx, agx-orin, thor, rtx-desktop, data-centre, or a TOML file like theirs."
+        "--profile",
+        help="orin-nano, orin-nx, agx-orin, thor, rtx-desktop, data-centre, or a TOML file like theirs; else the one "
+        "that is written for this machine.",
     ),
 ]
 Shapes = Annotated[
@@ -88,12 +90,21 @@ def command(
     from fcn_edge.engine import profiles
     from fcn_edge.engine.builder import build
     from fcn_edge.engine.cache import engines_folder
+    from fcn_edge.engine.machine import this_machine
     from fcn_edge.folders import project_folder
     from fcn_edge.runtime.files import find, read_spec
     from fcn_edge.spec import from_toml
     from fcn_edge.video.writing import sink_errors
 
     device = None if profile is None else profiles.load_device(profile)
+    path = find(model)
+    if path.suffix != ".onnx":
+        raise UsageError(f"{path}: fcn-edge build takes ONNX files. Make one: fcn-edge export")
+    described = read_spec(path) if spec is None else from_toml(spec)
+    product = _product(backend, device)
+    if profile is None and (profile := profiles.device_for(this_machine(product))) is not None:
+        device = profiles.load_device(profile)
+        common.say(f"device profile {profile}, {device.about}: taken for this machine; --profile names another")
     given: dict[str, Any] = {
         "workspace": None if workspace is None else workspace * profiles.MIB,
         "level": level,
@@ -104,12 +115,7 @@ def command(
         "tf32": tf32 or None,
     }
     options = _overridden(device, given)
-    path = find(model)
-    if path.suffix != ".onnx":
-        raise UsageError(f"{path}: fcn-edge build takes ONNX files. Make one: fcn-edge export")
-    described = read_spec(path) if spec is None else from_toml(spec)
     wanted = _profiles(described, device, shapes, (least, best, most))
-    product = _product(backend, device)
     folder = out or engines_folder(project_folder(project))
     for line in _costs(options):
         common.say(line)
