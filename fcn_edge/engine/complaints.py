@@ -1,7 +1,7 @@
 """What TensorRT's parser and builder refuse, each told in one line: node, operator and the likely mend.
 
 Their own words name a source file of NVIDIA's and a condition in it. The table knows those that people who export
-networks meet; all but Mod's, which TensorRT 8 alone refuses, were provoked with TensorRT-RTX 1.7. One thing is refused
+networks meet; all but Mod's, which is of TensorRT 8, were provoked with TensorRT-RTX 1.7. One thing is refused
 here that TensorRT takes without a word: pools that round up and get another size there than in PyTorch.
 """
 
@@ -16,6 +16,7 @@ from fcn_edge.engine.versions import ERROR, Line, Trt
 from fcn_edge.errors import BackendError, FcnEdgeError, ModelError
 
 LONGEST = 200  # characters of TensorRT's own words
+MOD = "Give both operands of Mod one type, int32 on TensorRT 8, or pad frames before the network"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Known:
     mend: str
 
 
-KNOWN = (  # threads: onnx-tensorrt 400, 732, 850; NVIDIA/TensorRT 1503, 2280, 2968, 3360, 4131; onnxruntime 14229
+KNOWN = (  # threads: onnx-tensorrt 400, 732, 807, 850; NVIDIA/TensorRT 1503, 2280, 2968, 3360, 4131; onnxruntime 14229
     Known(
         (), r"type uint8 but|type of uint8", "Put the Cast to float first: uint8 is taken where a Cast follows at once"
     ),
@@ -46,7 +47,8 @@ KNOWN = (  # threads: onnx-tensorrt 400, 732, 850; NVIDIA/TensorRT 1503, 2280, 2
         r"same (input )?types?\b.*(half|float)",
         "Float and Half meet here: cast one of them; fcn-edge export --precision fp16 does where it has to",
     ),
-    Known(("Mod",), r"", "TensorRT 8 has no Mod: pad frames before the network, or take TensorRT 10"),
+    Known(("Mod",), r"", MOD),
+    Known((), r"signature\.operandType", MOD),  # all that 8 says of it
     Known(
         ("MaxUnpool", "MaxPool"),
         r"outputs|^it is not",

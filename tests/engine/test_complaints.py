@@ -202,13 +202,13 @@ def test_a_refusal_is_one_line_that_names_the_node_and_the_mend(case, tmp_path):
 
 
 def test_mod_which_tensorrt_8_alone_refuses_is_explained():
-    """A stand-in for 8.6, which nothing here runs; its words are those of NVIDIA/TensorRT#2968."""
+    """A stand-in for 8.6, which nothing here runs; its words are those of 8.5.2 in NVIDIA/TensorRT#2968."""
     eight: Any = SimpleNamespace(title="TensorRT")
-    words = "No importer registered for op: Mod. Attempting to import as plugin."
-    line = str(refused(Path("m.onnx"), eight, [("number 7", "", words)]))
+    words = "Error Code 2: Internal Error (Assertion y->type() == signature.operandType(1) failed.)"
+    line = str(refused(Path("m.onnx"), eight, [("number 297", "", words)]))
     assert line == (
-        "m.onnx: TensorRT refuses number 7: No importer registered for op: Mod. Attempting to import as plugin. "
-        "TensorRT 8 has no Mod: pad frames before the network, or take TensorRT 10."
+        "m.onnx: TensorRT refuses number 297: Assertion y->type() == signature.operandType(1) failed. "
+        "Give both operands of Mod one type, int32 on TensorRT 8, or pad frames before the network."
     )
 
 
