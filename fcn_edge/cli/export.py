@@ -85,13 +85,12 @@ def command(
 
     form = _Form.chosen(precision, input, output, triton, deepstream)
     _check_places(out, triton, deepstream, size)
-    common.need("torch", "onnx", "onnxsim", "onnxruntime", extra="export")
-    from fcn_edge.models.weights import resolve
-
     folder = project_folder(project)
     shape = common.parse_padding(padding)
     if out is not None:
-        _check_free(out, force)  # before anything is read or downloaded
+        _check_free(out, force)  # before anything is loaded or downloaded
+    common.need("torch", "onnx", "onnxsim", "onnxruntime", extra="export")
+    from fcn_edge.models.weights import resolve
 
     def fetch(name: str) -> Path:
         _check_free(_path(folder, out, triton, deepstream, form.stem(variant or common.DEFAULT_MODEL, shape)), force)
@@ -103,7 +102,6 @@ def command(
     if quality:
         spec = replace(spec, quality=_figures(quality))
     path = _path(folder, out, triton, deepstream, form.stem(spec.name, spec.padding))
-    _check_free(path, force)
     exported, serving = _write(chosen.network, spec, path, form, triton, deepstream, common.parse_size(size), force)
     _tell(exported, serving)
     if json:
@@ -207,13 +205,16 @@ def _write(
             return serving.triton(path, spec)
         return serving.deepstream(path, spec, size) if deepstream else {}
 
-    for file in beside(spec):
-        _check_free(file, force)
-    with sink_errors(path):
-        exported = export(network, spec, path, _photos(), probabilities=form.output == "probabilities")
+    places = [path, *beside(spec)]
+    for place in places:
+        _check_free(place, force)
+    with sink_errors(path), serving.together(places) as temporary:
+        exported = export(network, spec, temporary[path], _photos(), probabilities=form.output == "probabilities")
         texts = beside(exported.spec)
-        serving.write(texts)
-    return exported, list(texts)
+        for place, text in texts.items():
+            with sink_errors(place):
+                temporary[place].write_text(text, encoding="utf-8")
+    return replace(exported, path=path), list(texts)
 
 
 def _tell(exported: Exported, serving: list[Path]) -> None:
@@ -235,8 +236,10 @@ def _tell(exported: Exported, serving: list[Path]) -> None:
 def _check_free(path: Path, force: bool) -> None:
     from fcn_edge.errors import SinkError
 
+    if path.is_dir():
+        raise SinkError(f"{path}: is a folder, not a file. Name another place.")
     if path.exists() and not force:
-        raise SinkError(f"{path} is there already. Name another --out, or --force to replace it.")
+        raise SinkError(f"{path} is there already. Name another place, or --force to replace it.")
 
 
 def _origin(chosen: Resolved) -> str:

@@ -6,12 +6,15 @@ Neither was run here: the configurations are written after their documentation a
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fcn_edge.errors import UsageError
 from fcn_edge.files import replacing
 from fcn_edge.prepare import lay_out
 from fcn_edge.spec import METADATA_KEY, ModelSpec
+from fcn_edge.video.writing import sink_errors
 
 TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 # Frames at once. ONNX Runtime takes what comes; an engine what its profile allows, which is one unless built for more.
@@ -46,12 +49,21 @@ def deepstream(model: Path, spec: ModelSpec, size: int | tuple[int, int] | None 
     }
 
 
-def write(texts: dict[Path, str]) -> None:
-    """Write each text whole, or not at all. Raises OSError."""
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+@contextmanager
+def together(paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
+    """Within it, a temporary file for each of `paths`; afterwards all have their names, or none where the body raises.
+
+    The first gets its name last: a model is there only once what is to lie beside it is.
+    Raises SinkError, before the body runs, where a place cannot be written.
+    """
+    with ExitStack() as stack:
+        temporaries: dict[Path, Path] = {}
+        for path in paths:
+            with sink_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporaries[path] = stack.enter_context(replacing(path))
+                temporaries[path].touch()
+        yield temporaries
 
 
 def _triton_config(name: str, spec: ModelSpec, platform: str) -> str:

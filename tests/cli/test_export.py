@@ -142,7 +142,7 @@ def test_a_file_in_the_way_is_told_before_anything_is_downloaded(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "fcn-edge: export/fcn-resnet50.labels.onnx is there already. Name another --out, or --force to replace it.\n"
+        "fcn-edge: export/fcn-resnet50.labels.onnx is there already. Name another place, or --force to replace it.\n"
     )
 
 

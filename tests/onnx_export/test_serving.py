@@ -18,10 +18,11 @@ import onnxruntime
 import pytest
 import rtx
 from forms import SMALL_SIZES, narrow
+from google.protobuf import text_format
 
 from fcn_edge import Segmenter
 from fcn_edge.data import read_image
-from fcn_edge.errors import UsageError
+from fcn_edge.errors import SinkError, UsageError
 from fcn_edge.models.checkpoint import load, untrained
 from fcn_edge.onnx_export import export, serving
 from fcn_edge.onnx_export.forms import PLANAR
@@ -152,10 +153,8 @@ class TestDeepStream:
 def triton_message(text: str) -> Any:
     """The text as Triton's own message reads it: unknown fields and wrong types are errors there."""
     found = importlib.util.find_spec("tritonclient")
-    if found is None or found.origin is None:
-        pytest.skip("tritonclient is not installed, whose ModelConfig reads the text")
-    from google.protobuf import text_format
-
+    assert found is not None, "tritonclient is not there: scripts/test brings it"
+    assert found.origin is not None
     place = Path(found.origin).parent / "grpc" / "model_config_pb2.py"  # its package would want gRPC
     spec = importlib.util.spec_from_file_location("model_config_pb2", place)
     assert spec is not None
@@ -179,7 +178,9 @@ class TestTriton:
         model = tmp_path / "models" / "mine" / "1" / "model.onnx"
         export(network, spec, model, photos, SIZES)
         texts = serving.triton(model, spec)
-        serving.write(texts)
+        with serving.together(texts) as temporary:
+            for place, text in texts.items():
+                temporary[place].write_text(text, encoding="utf-8")
         folder = tmp_path / "models" / "mine"
         assert sorted(texts) == [folder / "config.pbtxt", folder / "configs/tensorrt.pbtxt", folder / "labels.txt"]
         assert (folder / "labels.txt").read_text(encoding="utf-8").splitlines() == list(spec.classes)
@@ -199,3 +200,30 @@ class TestTriton:
                 field = said[0].DESCRIPTOR.fields_by_name["data_type"]
                 assert field.enum_type.values_by_number[said[0].data_type].name == kinds[given[0].type]
             assert from_json(config.parameters[METADATA_KEY].string_value, "config") == spec
+
+
+class TestTogether:
+    """A model, and beside it a configuration in a folder of its own."""
+
+    @pytest.fixture
+    def places(self, tmp_path) -> list[Path]:
+        return [tmp_path / "1" / "model.onnx", tmp_path / "configs" / "tensorrt.pbtxt"]
+
+    def files(self, folder: Path) -> list[Path]:
+        return [path for path in folder.rglob("*") if path.is_file()]
+
+    def test_where_one_cannot_be_filled_none_is_there(self, places, tmp_path):
+        with pytest.raises(ZeroDivisionError), serving.together(places) as temporary:
+            temporary[places[0]].write_bytes(b"model" * (1 // 0))
+        assert self.files(tmp_path) == []
+
+    def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(self, places, tmp_path):
+        (tmp_path / "configs").write_text("mine")
+        with pytest.raises(SinkError, match=r"configs/tensorrt\.pbtxt: cannot be written"), serving.together(places):
+            pytest.fail("the body ran")
+        assert self.files(tmp_path) == [tmp_path / "configs"]
+
+    def test_without_its_configuration_there_is_no_model(self, places, tmp_path):
+        with pytest.raises(IsADirectoryError), serving.together(places):
+            places[1].mkdir()  # so that it cannot get its name
+        assert self.files(tmp_path) == []
