@@ -19,8 +19,13 @@ def open_cuda(adapter: str | None = None, index: int = 0) -> Cuda:
     if adapter is not None and adapter not in ADAPTERS:
         raise unknown("CUDA adapter", adapter, ADAPTERS)
     if adapter is None:
-        adapter = "pycuda" if find_spec("pycuda") and not find_spec("cuda") else "cuda-python"
+        adapter = "pycuda" if find_spec("pycuda") and not _has_bindings() else "cuda-python"
     return Cuda(_driver(adapter, index))
+
+
+def _has_bindings() -> bool:
+    """A folder or package called `cuda` alone proves nothing: other packages of NVIDIA's share the name."""
+    return find_spec("cuda") is not None and find_spec("cuda.bindings") is not None
 
 
 def _driver(adapter: str, index: int) -> Driver:

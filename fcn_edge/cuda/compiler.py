@@ -88,10 +88,7 @@ def _architecture(nvrtc: Any, compute_capability: tuple[int, int]) -> tuple[str,
 
 def _nvrtc() -> Any:
     try:
-        try:
-            nvrtc = import_module("cuda.bindings.nvrtc")
-        except ImportError:
-            nvrtc = import_module("cuda.nvrtc")  # cuda-python 12.6.0 and earlier
+        nvrtc = import_module("cuda.bindings.nvrtc")
         nvrtc.nvrtcVersion()  # it loads the library at the first call
     except ImportError as error:
         raise BackendError(f"cuda-python is not installed, which compiles the GPU's kernels: {INSTALL}") from error

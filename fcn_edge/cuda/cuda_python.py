@@ -1,20 +1,22 @@
-"""CUDA's driver through cuda-python, 12.6 to 13.x, by its low-level bindings: the ones that have kept still.
+"""CUDA's driver through cuda-python, 12.9.1 to 13.x, by its low-level bindings: the ones that have kept still.
 
-Importing the bindings proves nothing, as they load the driver at the first call: without one, 13.x raises an error of
-its own there, and 12.x a RuntimeError. A handle is the integer that the driver knows it by, which any binding takes.
+Earlier bindings keep the interpreter's lock while they wait, so that no other thread moves until the GPU is done
+(cuda-bindings 12.9.1 Release notes). Importing them proves nothing, as they load the driver at the first call: without
+one, 13.x raises an error of its own there, and 12.x a RuntimeError. A handle is the integer that the driver knows it
+by, which any binding takes.
 """
 
 from __future__ import annotations
 
 import ctypes
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any
 
 from fcn_edge.cuda.errors import NO_DRIVER, driver_error, no_gpu, too_little
 from fcn_edge.cuda.memory import Gpu, Three
 from fcn_edge.errors import BackendError
 
-INSTALL = "pip install 'cuda-python>=12.6', or on a Jetson with JetPack 6: pip install 'cuda-python==12.6.*'"
+INSTALL = "pip install 'cuda-python>=12.9.1', or on a Jetson with JetPack 6: pip install 'cuda-python==12.9.*'"
 
 
 class CudaPython:
@@ -24,7 +26,7 @@ class CudaPython:
 
     def __init__(self, index: int = 0) -> None:
         self._cuda = _bindings()
-        self.version = import_module("importlib.metadata").version("cuda-bindings")
+        self.version = metadata.version("cuda-bindings")
         self._call("cuInit", 0)
         count = self._call("cuDeviceGetCount")
         if not 0 <= index < count:
@@ -166,9 +168,6 @@ class CudaPython:
 
 def _bindings() -> Any:
     try:
-        try:
-            return import_module("cuda.bindings.driver")
-        except ModuleNotFoundError:
-            return import_module("cuda.cuda")  # where cuda-python 12.6.0 has them
+        return import_module("cuda.bindings.driver")
     except ImportError as error:
         raise BackendError(f"cuda-python is not installed: {INSTALL}") from error

@@ -135,7 +135,8 @@ class Scale:
         tile = min(max(1, fitting), THREADS // 3)
         inside = columns[: content[1]]
         self._shared = 4 * (3 * geometry.widest(inside["first"], inside["last"], tile) + 8)
-        if self.frame_bytes >= ELEMENTS or self._shared > SHARED or network[0] > BLOCKS:
+        counted = max(self.frame_bytes, 3 * network[0] * network[1])
+        if counted >= ELEMENTS or self._shared > SHARED or network[0] > BLOCKS:
             raise BackendError(
                 f"The GPU's kernel cannot scale {frame[1]}x{frame[0]} to {content[1]}x{content[0]}: more than it "
                 "counts or holds at once. Take a smaller frame, or a larger network size."
@@ -193,7 +194,7 @@ class Decode:
     dtype:   "float32" or "float16".
     size:    (H, W) that `grid` is meant for: the frame's, or the network's where labels are cut and stretched.
     grid:    as decode takes it.
-    used:    the (rows, columns) of scores that lie on the frame; None: all.
+    used:    the (rows, columns) of scores that lie on the frame, at most those that there are; None: all.
     content: the part of `size`, from the top left, that is the frame; None: all.
     labels:  the labels' size, where `content` is stretched to it by nearest neighbour; None: `content`.
 
@@ -212,7 +213,8 @@ class Decode:
         labels: Size | None = None,
     ) -> None:
         _check(scores, dtype, size)
-        used = used or (scores[1], scores[2])
+        most = scores[1], scores[2]
+        used = most if used is None else (min(used[0], most[0]), min(used[1], most[1]))
         content = content or size
         labels = labels or content
         self.scores_bytes = int(np.prod(scores)) * np.dtype(dtype).itemsize

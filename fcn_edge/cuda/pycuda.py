@@ -19,7 +19,7 @@ from fcn_edge.cuda.errors import NO_DRIVER, driver_error, no_gpu, too_little
 from fcn_edge.cuda.memory import Gpu, Three
 from fcn_edge.errors import BackendError
 
-INSTALL = "pip install pycuda, which wants a compiler and CUDA's toolkit; or: pip install 'cuda-python>=12.6'"
+INSTALL = "pip install pycuda, which wants a compiler and CUDA's toolkit; or: pip install 'cuda-python>=12.9.1'"
 
 
 class PyCuda:

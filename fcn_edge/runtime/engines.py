@@ -19,7 +19,7 @@ from fcn_edge.engine import builder, sidecar
 from fcn_edge.engine.cache import engines_folder, make_key, stale
 from fcn_edge.engine.inspection import check_achieved, inspect
 from fcn_edge.engine.machine import Machine, find_gpu, this_machine
-from fcn_edge.engine.profiles import Options, Shape, static_profiles
+from fcn_edge.engine.profiles import Options, Shape, device_for, load_device, static_profiles
 from fcn_edge.engine.progress import Progress
 from fcn_edge.engine.sidecar import Achieved, Sidecar
 from fcn_edge.engine.versions import Trt
@@ -60,7 +60,8 @@ def obtain(
             f"fcn-edge build {path} --backend {product} --shapes 720x1280"
         )
     profiles = static_profiles(shapes)
-    options = builder.settle(trt, machine, Options())
+    device = device_for(machine)  # as `fcn-edge build` takes it too, so that both build the same engine
+    options = builder.settle(trt, machine, Options() if device is None else load_device(device).options)
     why = stale(engines_folder(), path.stem, make_key(path, machine, profiles, options)) or "there is none yet"
     sizes = ", ".join(map(str, profiles))
     log.warning("Building an engine of %s for %s, which may take minutes: %s.", path, sizes, why)
@@ -122,7 +123,8 @@ def _serves(papers: Sidecar, shapes: Sequence[Shape]) -> bool:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.glob("*.plan"), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:  # one was deleted meanwhile
-        return []
+    dated: list[tuple[float, Path]] = []
+    for plan in folder.glob("*.plan"):
+        with suppress(OSError):  # it was deleted meanwhile
+            dated.append((plan.stat().st_mtime, plan))
+    return [plan for _, plan in sorted(dated, reverse=True)]

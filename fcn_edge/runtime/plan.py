@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ class Plan:
         self._trt, self._rebuild, self._make = trt, papers.rebuild, make
         options = papers.key.options
         with cuda.current(), trt.listening() as lines:
-            self._runtime: Any = trt.api.Runtime(trt.logger)
+            try:
+                self._runtime: Any = trt.api.Runtime(trt.logger)
+            except TypeError as error:  # pybind's word for the null that comes where driver or GPU do not serve it
+                why = LOCATION.sub("", lines[-1][1].strip()).rstrip(".") if lines else "it does not say why"
+                raise BackendError(f"{trt.title} does not start: {why}. Look at the driver: fcn-edge doctor") from error
             if options.dla_core is not None:
                 self._runtime.DLA_core = options.dla_core
             if options.version_compatible:
@@ -99,7 +104,8 @@ class Plan:
         """Release contexts and engine, in the order that TensorRT wants; calling it again does nothing."""
         with self.cuda.current():
             for context in self._contexts.values():
-                context.close()
+                with suppress(BackendError):  # after a fault on the GPU no call succeeds: all is lost with the context
+                    context.close()
             self._contexts.clear()
             self.engine = self._runtime = None
 
@@ -114,7 +120,7 @@ class Context:
         self._runs = 0  # since the shape was set
         self._graph: Graph | None = None
         self.captures = not plan.is_rtx  # which captures by itself
-        if index:
+        if context.active_optimization_profile != index:  # 0 in an engine's first context, in all others none
             use = context.set_optimization_profile_async
             plan.tried(f"its profile {index} cannot be used", lambda: use(index, stream.handle))
         stream.synchronize()
@@ -183,10 +189,12 @@ class Context:
         self._graph = None
 
     def close(self) -> None:
-        self.drop_graph()
-        for buffer in self.buffers.values():
-            buffer.close()
-        self._context = None
+        try:
+            self.drop_graph()
+            for buffer in self.buffers.values():
+                buffer.close()
+        finally:
+            self._context = None
 
 
 def complaint(lines: Sequence[Line]) -> str:

@@ -7,6 +7,7 @@ what computes takes turns, because a context and its tensors are one frame's at 
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 KEPT_STEPS = 8  # sizes of frames whose kernels stay prepared; a stream has one
 LARGEST_SIDE = 16_384  # pixels, that the kernels take
+DECODED = ("float32", "float16")  # scores that the kernel takes
 MAPPED = "kernel over mapped memory"  # the GPU reads and writes the host's: no copies, where that is its memory too
 
 
@@ -49,7 +51,7 @@ class _Steps:
     context: Context
     shape: tuple[int, ...]  # of the network's input
     scale: Scale
-    decode: Decode | None  # None: the graph gives labels
+    decode: Decode | None  # None: the graph gives labels, or scores that only the CPU can put right
 
     def close(self) -> None:
         self.scale.close()
@@ -273,14 +275,14 @@ class TensorRt:
         rows, columns = layout.network
         shape = (1, rows, columns, 3) if self._spec.input.layout == "NHWC" else (1, 3, rows, columns)
         scale = Scale(self._kernels, frame, layout.content, layout.network, self._spec.input)
-        if self._spec.output.kind == "labels":
-            return _Steps(context, shape, scale, None)
         context.reshape(shape, self._wait)
-        scores = context.shape(self._output)[1:]
+        scores, dtype = context.shape(self._output), self._loaded.dtype(self._output)
+        if len(scores) != 4 or scores[1] != len(self._spec.classes) or dtype not in DECODED:
+            return _Steps(context, shape, scale, None)  # labels; or what a foreign file lays out in another way
         decode = Decode(
             self._kernels,
-            (scores[0], scores[1], scores[2]),
-            self._loaded.dtype(self._output),
+            (scores[1], scores[2], scores[3]),
+            dtype,
             ending.size,
             self._spec.output.grid,
             ending.used,
@@ -322,17 +324,23 @@ class TensorRt:
             with suppress(BackendError):
                 for flight in self._flights:
                     flight.lane.stream.synchronize()
-                self._keep()
             with suppress(BackendError):
                 self._plan.close()
             self._plan = None
+            with suppress(BackendError):
+                self._keep()
         self._idle.clear()
         self._flights.clear()
         self._steps.clear()
         self._cuda.close()
 
     def _keep(self) -> None:
-        """Keep for the next time what was worked out in this one."""
+        """Keep for the next time what was worked out in this one; the engine is gone."""
+
+    def __del__(self) -> None:
+        # A model that was forgotten without closing gives its memory back; at the process's end the driver takes it.
+        if hasattr(self, "_cuda") and not sys.is_finalizing():
+            self.close()
 
 
 class TensorRtRtx(TensorRt):
@@ -348,6 +356,7 @@ class TensorRtRtx(TensorRt):
     install = "pip install tensorrt-rtx"
     _cache: Any = None
     _cached = 0  # bytes that were in it
+    _configs: Sequence[Any] = ()  # which, like the cache, have to outlive the contexts that were made with them
 
     def _make_context(self, engine: Any) -> Any:
         rtx: Any = self._trt.module
@@ -360,15 +369,17 @@ class TensorRtRtx(TensorRt):
                 kept = device_cache("runtime", self._machine).read_bytes()
                 self._cached = len(kept) if self._cache.deserialize(kept) else 0
         config.set_runtime_cache(self._cache)
+        self._configs = *self._configs, config
         return engine.create_execution_context(config)
 
     def _keep(self) -> None:
         if self._cache is None:
             return
         with self._cuda.current():
-            content = bytes(self._cache.serialize())
-        self._cache = None
-        if len(content) != self._cached:
+            serialized = self._cache.serialize()
+            content = b"" if serialized is None else bytes(serialized)
+            self._cache, self._configs = None, ()
+        if content and len(content) != self._cached:
             file = device_cache("runtime", self._machine)
             with suppress(OSError):  # a full or read-only disk costs the next process seconds, not this one its result
                 file.parent.mkdir(parents=True, exist_ok=True)

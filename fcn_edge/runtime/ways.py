@@ -2,8 +2,9 @@
 
 The network takes the same time in all of them. A kernel that decodes on the GPU brings bytes home and costs the CPU
 nothing; a CPU that decodes well on a bus that is fast may still be ahead of a small GPU. Scores cross in the type that
-the file gives them. Labels made inside the graph are another file's (fcn-edge export --output labels), at the network's
-size: coarser than these where the frame is larger, so they are taken where that file is opened, never in its stead.
+the file gives them. A choice may change the speed and not the labels, so labels made inside the graph are no third of
+these: they are of the network's size, coarser than the others where the frame is larger, and of another file
+(fcn-edge export --output labels). Where that is opened there are no scores to bring home, and no choice.
 """
 
 from __future__ import annotations

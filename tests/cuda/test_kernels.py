@@ -205,6 +205,12 @@ def test_scores_of_a_border_are_left_out() -> None:
     on_gpu.assert_labels_agree(labels, used, (100, 130), "align_corners")
 
 
+def test_scores_that_are_fewer_than_a_frame_should_have_are_not_read_beyond() -> None:
+    scores = np.random.default_rng(4).standard_normal((5, 9, 12), np.float32)
+    labels = on_gpu.labels(emulated.kernels(), scores, (100, 130), "half_pixel", used=(10, 99))
+    np.testing.assert_array_equal(labels, on_gpu.labels(emulated.kernels(), scores, (100, 130), "half_pixel"))
+
+
 @pytest.mark.parametrize("frame", [(60, 90), (31, 50), (203, 311)])
 def test_labels_of_the_networks_grid_are_cut_and_stretched_to_the_frame(frame: Size) -> None:
     scores = np.random.default_rng(5).standard_normal((5, 9, 12), np.float32)

@@ -148,7 +148,7 @@ def test_an_unknown_adapter_is_refused_with_the_known_ones() -> None:
 def test_an_adapter_that_is_not_installed_is_answered_with_the_line_that_installs_it(
     adapter: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cuda.bindings.driver", "cuda.cuda", "pycuda.driver"):
+    for module in ("cuda.bindings.driver", "pycuda.driver"):
         monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(BackendError, match="not installed: pip install") as refusal:
         open_cuda(adapter)

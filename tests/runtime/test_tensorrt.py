@@ -5,6 +5,7 @@ The arithmetic is that of the real kernels, compiled for the CPU; the network's 
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from standin import StandIn
 from fcn_edge import Segmenter
 from fcn_edge.cuda.memory import Cuda
 from fcn_edge.engine import sidecar
-from fcn_edge.engine.profiles import Options, Profile
+from fcn_edge.engine.profiles import Profile, load_device
 from fcn_edge.errors import BackendError, ModelError
 from fcn_edge.runtime import backend_class, open_backend, ways
 from fcn_edge.runtime.plan import choose, outside
@@ -144,6 +145,20 @@ class TestWholeFrames:
             np.testing.assert_allclose(segmenter(photo).scores, tiny.scores_of(photo[None])[0])
         assert standin.contexts[0].calls == 5
 
+    def test_profiles_may_be_needed_in_any_order(self, opened: Any) -> None:
+        segmenter, standin = opened(SQUARE, WIDE, scores=True)
+        for size in [(32, 64), (64, 64), (32, 64), (64, 64)]:
+            segmenter(frame(*size))
+        assert [context.active_optimization_profile for context in standin.contexts] == [1, 0]
+
+    def test_scores_with_the_classes_last_are_put_right_on_the_cpu(self, opened: Any, tmp_path: Path) -> None:
+        segmenter, standin = opened(SQUARE)
+        standin.classes_last = True
+        photo = frame(32, 32)
+        result = segmenter(photo)
+        assert (result.labels == on_the_cpu(tmp_path, [photo])[0]).all()
+        assert result.scores is not None
+
     def test_what_cannot_be_captured_runs_without_a_graph(self, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         segmenter, standin = opened(SQUARE, scores=True)
         monkeypatch.setattr(standin.cudas[0].driver, "end_capture", _refuse)
@@ -185,6 +200,29 @@ class TestWholeFrames:
         assert standin.cudas[0].driver.released
         with pytest.raises(BackendError, match="was closed"):
             segmenter(frame(32, 32))
+
+    def test_a_model_that_is_forgotten_gives_all_back(
+        self, plan: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        standin = StandIn([SQUARE]).install(monkeypatch, plans.ORIN_NX)
+        segmenter = Segmenter(plan(SQUARE), "tensorrt")
+        segmenter(frame(32, 32))
+        del segmenter
+        gc.collect()
+        assert standin.cudas[0].held == (0, 0)
+        assert standin.cudas[0].driver.released  # type: ignore[attr-defined]
+
+    def test_after_a_fault_of_the_gpu_closing_still_lets_the_engine_go(
+        self, opened: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        segmenter, standin = opened(SQUARE)
+        segmenter(frame(32, 32))
+        loaded = segmenter.backend._plan
+        for call in ("free", "free_host", "destroy_graph", "synchronize_stream"):
+            monkeypatch.setattr(standin.cudas[0].driver, call, _lost)
+        segmenter.close()
+        assert loaded.engine is None
+        assert standin.cudas[0].driver.released
 
     def test_a_frame_that_fails_takes_nothing_with_it(self, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         segmenter, standin = opened(SQUARE, scores=True)
@@ -361,7 +399,7 @@ class TestAuto:
         onnx = tiny.write_onnx(tmp_path / "engines" / "tiny.onnx", bias=tiny.BIAS + 1)
         assert backend_class("tensorrt").lacking(onnx, True, [(32, 32)]).startswith("tensorrt has no engine")
 
-    def test_asked_for_it_builds_what_is_lacking_for_the_shapes_of_the_run_and_says_so(
+    def test_asked_for_it_builds_what_is_lacking_for_the_run_and_the_board_and_says_so(
         self, orin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         from fcn_edge.engine import builder
@@ -378,7 +416,13 @@ class TestAuto:
         with caplog.at_level(logging.WARNING):
             open_backend(onnx, tiny.SPEC, "tensorrt", None, None, [(32, 32)], print)[0].close()
         assert asked == [
-            (onnx, "tensorrt", [(32, 32)], tmp_path / "cache" / "fcn-edge" / "engines", (Options(), print))
+            (
+                onnx,
+                "tensorrt",
+                [(32, 32)],
+                tmp_path / "cache" / "fcn-edge" / "engines",
+                (load_device("orin-nx").options, print),
+            )
         ]
         assert [record.getMessage() for record in caplog.records] == [
             f"Building an engine of {onnx} for 32x32, which may take minutes: there is none yet."
@@ -387,6 +431,18 @@ class TestAuto:
     def test_without_a_size_to_build_for_it_says_how_to_name_one(self, orin: StandIn, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match=r"fcn-edge build .*tiny\.onnx --backend tensorrt --shapes"):
             Segmenter(tiny.write_onnx(tmp_path / "tiny.onnx"), "tensorrt", resize="native")
+
+    def test_a_library_that_does_not_start_on_this_driver_is_told_in_one_line(
+        self, orin: StandIn, tmp_path: Path
+    ) -> None:
+        orin.starts = False
+        orin.lines += [(2, "Unable to determine GPU memory usage"), (2, "CUDA initialization failure with error: 35.")]
+        path, _ = plans.write(tmp_path, plans.ORIN_NX)
+        with pytest.raises(BackendError) as caught:
+            open_backend(path, tiny.SPEC)
+        assert str(caught.value) == (
+            "TensorRT does not start: CUDA initialization failure with error: 35. Look at the driver: fcn-edge doctor"
+        )
 
     def test_a_plan_that_the_library_refuses_is_told_with_its_reason_and_the_command_that_rebuilds(
         self, orin: StandIn, tmp_path: Path
@@ -422,6 +478,10 @@ def test_what_tensorrt_rtx_itself_says_of_a_plan_that_it_cannot_load_is_one_line
     assert line.endswith(f". Rebuild: {papers.rebuild}")
     assert "\n" not in line
     assert "/_src/" not in line
+
+
+def _lost(handle: int) -> None:
+    raise BackendError("CUDA says illegal address")
 
 
 def _refuse(stream: int) -> int:

@@ -2,7 +2,8 @@
 
 It answers the calls that fcn_edge makes of a runtime, an engine and a context, and computes in the memory of the
 emulated GPU (emulated.py), in the order in which its streams are told. It refuses what TensorRT would not forgive:
-a context that runs before its addresses and shape are set, or a shape outside its profile. What it shows is which
+a context that runs before its addresses and shape are set, a shape outside its profile or before there is one, as all
+contexts but an engine's first begin. What it shows is which
 buffers, shapes, contexts and graphs are used when. It shows nothing of TensorRT.
 """
 
@@ -32,12 +33,13 @@ class StandIn:
         self.profiles, self.dtype, self.labels = profiles, dtype, labels
         self.product, self.title, self.version, self.is_rtx = "tensorrt", "TensorRT", (10, 3, 0), False
         self.logger = None
-        self.loads = True
+        self.loads = self.starts = True
+        self.classes_last = False  # as some exporters of foreign files leave them
         self.lines: list[tuple[int, str]] = []
         self.contexts: list[Context] = []
         self.cudas: list[Cuda] = []
         self.api = self.module = SimpleNamespace(
-            Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=self.deserialize),
+            Runtime=self.start,
             TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
         )
 
@@ -65,6 +67,11 @@ class StandIn:
     def make_context(self, engine: Engine) -> Context:
         self.contexts.append(Context(engine))
         return self.contexts[-1]
+
+    def start(self, logger: None) -> SimpleNamespace:
+        if not self.starts:
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        return SimpleNamespace(deserialize_cuda_engine=self.deserialize)
 
     def deserialize(self, plan: bytes) -> Engine | None:
         return Engine(self) if self.loads else None
@@ -94,23 +101,30 @@ class Engine:
 
 class Context:
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.profile = engine, 0
+        self.engine = engine
+        self.active_optimization_profile = -1 if engine.trt.contexts else 0
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
         self.calls = 0  # of execute_async_v3, captured ones too
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
-        self.profile = index
+        self.active_optimization_profile = index
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        profile = self.engine.trt.profiles[self.profile]
+        if self.active_optimization_profile < 0:
+            return False
+        profile = self.engine.trt.profiles[self.active_optimization_profile]
         self.shape = tuple(shape)
         return profile.takes(cast(tuple[int, int], self.shape[1:3]), self.shape[0])
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         count, rows, columns, _ = self.shape
-        return self.shape if name == INPUT else (count, rows, columns) if self.trt.labels else (count, 4, rows, columns)
+        if name == INPUT:
+            return self.shape
+        if self.trt.labels:
+            return count, rows, columns
+        return (count, rows, columns, 4) if self.trt.classes_last else (count, 4, rows, columns)
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
         self.addresses[name] = pointer
@@ -129,6 +143,8 @@ class Context:
             assert shape == self.shape, "a graph of another shape was replayed"
             scores = tiny.scores_of(_at(addresses[INPUT], shape, np.dtype("uint8")))
             output = scores.argmax(1) if self.trt.labels else scores
+            if self.trt.classes_last:
+                output = np.moveaxis(output, 1, 3)
             _at(addresses[OUTPUT], output.shape, dtype)[:] = output
 
         self.calls += 1
