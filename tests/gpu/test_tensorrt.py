@@ -6,6 +6,7 @@ reason: a product, or torch for exporting other precisions than the bundled floa
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 
 from fcn_edge import Segmenter
+from fcn_edge.cuda import open_cuda
 from fcn_edge.engine import sidecar
 from fcn_edge.engine.builder import build
 from fcn_edge.engine.machine import find_gpu
@@ -37,6 +39,7 @@ FRAMES = 10_000
 SIZES = 50
 SLACK = 8 << 20  # bytes: the driver hands out memory in blocks of 2 MiB, Python's own heap breathes
 AGREED = {"fp32": 0.999, "fp16": 0.997, "int8": 0.99}  # of all pixels, at least
+CAMERA = 1280  # pixels, the longer side of its frames: more than the network's, as cameras' are
 SCALED = 0.998  # with the kernels run on the CPU it was 0.9988 scaled up, by a grey level here and there, 0.99999 down
 
 
@@ -136,7 +139,21 @@ def test_labels_are_onnx_runtimes_on_photos(precision: str, opened: Any, onnx: A
             assert agreed >= AGREED[precision]
 
 
-def test_labels_of_photos_that_the_gpu_scaled_are_nearly_the_cpus(opened: Any, onnx: Any, photos: list) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_labels_of_a_cameras_frames_are_onnx_runtimes_at_their_own_size(
+    precision: str, opened: Any, onnx: Any, photos: list
+) -> None:
+    """Through all of it, the scaling on the GPU too: down, a grey level here and there turns few labels."""
+    engine = opened(precision)
+    with Segmenter(onnx(precision), "onnxruntime") as reference:
+        for photo in photos:
+            times = CAMERA / max(photo.shape)
+            frame = cv2.resize(photo, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+            agreed = (engine(frame).labels == reference(frame).labels).mean()
+            assert agreed >= AGREED[precision]
+
+
+def test_labels_of_photos_that_the_gpu_scaled_up_are_nearly_the_cpus(opened: Any, onnx: Any, photos: list) -> None:
     engine = opened()
     with Segmenter(onnx("fp32"), "onnxruntime") as reference:
         for photo in photos:
@@ -177,6 +194,29 @@ def test_a_replayed_graph_gives_what_plain_execution_gives(opened: Any, photos: 
             context.captures = False
             context.drop_graph()
         np.testing.assert_array_equal(replayed, plain(photo).scores)
+
+
+def test_profiles_take_turns_in_any_order(opened: Any, onnx: Any, photos: list) -> None:
+    """Each has a context of its own, of which the first that is made begins with profile 0 and the others with none."""
+    with Segmenter(onnx("fp32"), "onnxruntime") as reference:
+        for order in (photos, photos[::-1]):
+            engine = opened()
+            frames = [scale(photo, engine.network_size(photo.shape[:2])) for photo in order]
+            for frame in frames * 4:
+                assert (engine(frame).labels == reference(frame).labels).mean() >= AGREED["fp32"]
+            assert len(network(engine)._loaded._contexts) == 2
+
+
+def test_a_model_that_is_forgotten_gives_its_memory_back(plan: Any, product: str, photos: list) -> None:
+    with open_cuda() as cuda:
+        free = []
+        for _ in range(4):
+            segmenter = Segmenter(plan(), product)
+            segmenter(photos[0])
+            del segmenter
+            gc.collect()
+            free.append(cuda.free_memory())
+    assert free[-1] >= free[0] - SLACK
 
 
 def test_graphs_are_captured_where_tensorrt_leaves_that_to_us(product: str, opened: Any, photos: list) -> None:
