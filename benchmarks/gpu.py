@@ -235,9 +235,10 @@ def guarded(title: str, rows: Callable[[], Iterator[Row]]) -> list[Row]:
     """The rows, or one that says why there are none: what fails does not keep the others from being measured."""
     try:
         return list(rows())
-    except (FcnEdgeError, subprocess.CalledProcessError) as error:
+    except Exception as error:  # whatever it is: it may be the first time that this runs on such a machine
         said = getattr(error, "stderr", None) or str(error)
-        return [Row(title, f"not measured: {said.strip().splitlines()[-1]}")]
+        kind = "" if isinstance(error, FcnEdgeError) else f"{type(error).__name__}: "
+        return [Row(title, f"not measured: {kind}{(said.strip().splitlines() or [''])[-1]}")]
 
 
 def table(arguments: argparse.Namespace) -> list[Row]:
