@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fcn_edge.cli import common
+from fcn_edge.cli.run import building_bar
 from fcn_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,9 +60,17 @@ def command(
         raise UsageError("--classes names no class. Give names joined by commas, as in cat,dog.")
     opened = open_data(data, split, default="val")
     samples = opened.samples[:limit]
-    with Segmenter(
-        model, backend, precision, size=common.parse_size(size), resize=cast("Resize | None", resize), spec=spec
-    ) as segmenter:
+    with building_bar() as building:
+        opening = Segmenter(
+            model,
+            backend,
+            precision,
+            size=common.parse_size(size),
+            resize=cast("Resize | None", resize),
+            spec=spec,
+            progress=building,
+        )
+    with opening as segmenter:
         result = evaluate(
             segmenter,
             samples,
