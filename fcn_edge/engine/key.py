@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ from fcn_edge.errors import BackendError, ModelError
 from fcn_edge.files import sha256
 
 GIB = 1 << 30
+Product = Annotated[str, msgspec.Meta(pattern="^tensorrt(-rtx)?$")]
+Dotted = Annotated[str, msgspec.Meta(pattern=r"^\d+(\.\d+)*$")]
 NAMES = {  # of the fields, for people
     "onnx": "the ONNX file's content",
     "os": "system",
@@ -32,12 +34,12 @@ class Key:
     """Everything that decides which plan comes out of a build. Field by field in docs/tensorrt.md."""
 
     onnx: str  # SHA-256 of the ONNX file
-    product: str  # "tensorrt" or "tensorrt-rtx"
-    version: str  # of the product
+    product: Product
+    version: Dotted  # of the product
     os: str
     arch: str
     gpu: str | None = None  # this and the next three are null where `options.targets` are named instead
-    compute_capability: str | None = None
+    compute_capability: Dotted | None = None
     sm_count: int | None = None
     memory: int | None = None  # GiB, rounded: drivers keep back a little more or less
     board: str | None = None  # Jetson

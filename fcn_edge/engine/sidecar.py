@@ -17,7 +17,7 @@ from fcn_edge.engine.key import Key, gibibytes
 from fcn_edge.engine.machine import Gpu, Machine
 from fcn_edge.engine.profiles import Profile
 from fcn_edge.engine.versions import PRODUCTS, runs_compatible
-from fcn_edge.errors import BackendError, ModelError
+from fcn_edge.errors import BackendError, ModelError, SpecError
 from fcn_edge.files import replacing, sha256
 from fcn_edge.spec import ModelSpec
 
@@ -91,6 +91,8 @@ def decode(text: bytes, path: Path) -> Sidecar:
                 "fcn-edge build MODEL.onnx"
             )
         return msgspec.json.decode(text, type=Sidecar)
+    except SpecError as error:  # it knows the model's name, not the file's
+        raise SpecError(f"{path}: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{path} is no sidecar of an engine: {error}. Copy it again, or rebuild: fcn-edge build MODEL.onnx"

@@ -111,7 +111,24 @@ class TestSidecar:
         document = json.loads(sidecar_path(plan).read_text())
         document["spec"]["schema"] = 99
         sidecar_path(plan).write_text(json.dumps(document))
-        assert "schema 99" in refused(lambda: read(plan), SpecError)
+        line = refused(lambda: read(plan), SpecError)
+        assert line.startswith(f"{sidecar_path(plan)}: ")
+        assert "schema 99" in line
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("product", "openvino"), ("version", "newest"), ("version", ""), ("compute_capability", "Orin")],
+    )
+    def test_a_key_that_no_build_writes_is_refused_before_it_is_compared(
+        self, tmp_path: Path, field: str, value: str
+    ) -> None:
+        plan, _ = plans.write(tmp_path, ORIN_NX)
+        document = json.loads(sidecar_path(plan).read_text())
+        document["key"][field] = value
+        sidecar_path(plan).write_text(json.dumps(document))
+        line = refused(lambda: read(plan))
+        assert "is no sidecar of an engine" in line
+        assert f"$.key.{field}" in line
 
     def test_a_field_that_a_later_version_adds_does_no_harm(self, tmp_path: Path) -> None:
         plan, sidecar = plans.write(tmp_path, ORIN_NX)
