@@ -8,7 +8,7 @@ profiles take what this run will need.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,18 @@ def check_product(path: Path, product: str) -> None:
 
 
 def obtain(
-    path: Path, spec: ModelSpec, trt: Trt, machine: Machine, shapes: Sequence[Shape], progress: Progress | None
+    path: Path,
+    spec: ModelSpec,
+    trt: Trt,
+    machine: Machine,
+    shapes: Sequence[Shape],
+    progress: Progress | None,
+    check: Callable[[], None],
 ) -> tuple[Path, Sidecar]:
     """The plan that runs `path`, which is it or is found or built, and what it says of itself.
 
-    Raises as `sidecar.check` and `builder.build` do, and BackendError without a GPU.
+    check: raises where something is missing that running it needs; asked before a build, which takes minutes.
+    Raises as `sidecar.check`, `builder.build` and `check` do, and BackendError without a GPU.
     """
     if path.suffix == ".plan":
         papers = sidecar.read(path)
@@ -59,6 +66,7 @@ def obtain(
             f"{path} has no engine for this machine yet, and which sizes its frames will have is not known. Name them: "
             f"fcn-edge build {path} --backend {product} --shapes 720x1280"
         )
+    check()
     profiles = static_profiles(shapes)
     device = device_for(machine)  # as `fcn-edge build` takes it too, so that both build the same engine
     options = builder.settle(trt, machine, Options() if device is None else load_device(device).options)

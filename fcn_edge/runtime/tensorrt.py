@@ -113,7 +113,7 @@ class TensorRt:
         engines.check_product(path, self.name)
         self._trt = versions.load(self.name)
         self._machine = this_machine(self.name)
-        plan, papers = engines.obtain(path, spec, self._trt, self._machine, shapes, progress)
+        plan, papers = engines.obtain(path, spec, self._trt, self._machine, shapes, progress, _check_kernels)
         self._spec, self._path = spec, plan
         self.precision = spec.precision
         self.stages = dict.fromkeys(("prepare", "infer", "decode"), 0.0)
@@ -341,6 +341,12 @@ class TensorRt:
         # A model that was forgotten without closing gives its memory back; at the process's end the driver takes it.
         if hasattr(self, "_cuda") and not sys.is_finalizing():
             self.close()
+
+
+def _check_kernels() -> None:
+    """Raises BackendError where CUDA or NVRTC is missing."""
+    with open_cuda() as cuda:
+        Kernels(cuda)
 
 
 class TensorRtRtx(TensorRt):

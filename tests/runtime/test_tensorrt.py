@@ -428,6 +428,21 @@ class TestAuto:
             f"Building an engine of {onnx} for 32x32, which may take minutes: there is none yet."
         ]
 
+    def test_what_running_needs_is_missed_before_the_minutes_of_a_build(
+        self, orin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from fcn_edge.engine import builder
+        from fcn_edge.runtime import tensorrt
+
+        def missing(cuda: Cuda) -> None:
+            raise BackendError("NVRTC is not installed")
+
+        monkeypatch.setattr(builder, "build", pytest.fail)
+        monkeypatch.setattr(tensorrt, "Kernels", missing)
+        with pytest.raises(BackendError, match="NVRTC is not installed"):
+            open_backend(tiny.write_onnx(tmp_path / "tiny.onnx"), tiny.SPEC, "tensorrt", shapes=[(32, 32)])
+        assert orin.cudas[0].driver.released  # type: ignore[attr-defined]
+
     def test_without_a_size_to_build_for_it_says_how_to_name_one(self, orin: StandIn, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match=r"fcn-edge build .*tiny\.onnx --backend tensorrt --shapes"):
             Segmenter(tiny.write_onnx(tmp_path / "tiny.onnx"), "tensorrt", resize="native")
