@@ -210,7 +210,7 @@ def _backend(name: str, problem: str | None) -> BackendReport:
     try:
         return BackendReport(True, version, kind.precisions(), files, None)
     except BackendError as error:
-        return BackendReport(True, version, [], files, str(error))
+        return BackendReport(True, version, [], files, str(error).removesuffix(" Look with fcn-edge doctor."))
 
 
 def _version(distribution: str) -> str | None:

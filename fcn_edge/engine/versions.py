@@ -140,11 +140,6 @@ class Trt:
         return {name.lower(): getattr(members, name) for name in _LEVELS if hasattr(members, name)}
 
     @property
-    def has_version_compatible(self) -> bool:
-        """TensorRT-RTX has the flag, but not the lean runtime that it puts into the plan."""
-        return not self.is_rtx
-
-    @property
     def dla_boards(self) -> tuple[str, ...]:
         """The Jetson boards whose accelerator this version serves, by words in their names ("Working with DLA")."""
         if self.is_rtx:
