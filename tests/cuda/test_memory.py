@@ -53,7 +53,9 @@ def test_bytes_come_back_as_they_went() -> None:
     cuda, _ = opened()
     array = np.arange(100, dtype=np.float32).reshape(4, 25)
     there, back = cuda.upload(array), cuda.host(array.shape, array.dtype)
-    cuda.stream().download(back, there)
+    stream = cuda.stream()
+    stream.download(back, there)
+    stream.synchronize()
     np.testing.assert_array_equal(back.array, array)
 
 
@@ -104,6 +106,8 @@ def test_a_graph_repeats_what_was_captured_and_not_before_it_is_launched() -> No
         host.array[0] = value
         assert back.array[0] != value
         graph.launch(stream)
+        assert back.array[0] != value
+        stream.synchronize()
         assert back.array[0] == value
 
 

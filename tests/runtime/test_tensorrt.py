@@ -145,6 +145,12 @@ class TestWholeFrames:
             np.testing.assert_allclose(segmenter(photo).scores, tiny.scores_of(photo[None])[0])
         assert standin.contexts[0].calls == 5
 
+    def test_sizes_that_change_in_a_stream_wait_for_each_other(self, opened: Any) -> None:
+        segmenter, _ = opened(ANY, resize="native", scores=True)
+        frames = [frame(16, 16 + 8 * (seed % 3), seed) for seed in range(9)]
+        for photo, result in zip(frames, segmenter.stream(frames), strict=True):
+            np.testing.assert_allclose(result.scores, tiny.scores_of(photo[None])[0])
+
     def test_profiles_may_be_needed_in_any_order(self, opened: Any) -> None:
         segmenter, standin = opened(SQUARE, WIDE, scores=True)
         for size in [(32, 64), (64, 64), (32, 64), (64, 64)]:

@@ -1,8 +1,10 @@
 """A stand-in for a GPU, where none can be had: `Cuda` over the CPU's memory, with the kernels' own source.
 
-g++ compiles emulator.cpp, which includes kernels.cu; streams do at once what they are told, and a graph repeats it.
-What it shows is the arithmetic, the barriers, who frees what, and that nobody writes beyond a buffer. It shows
-nothing of the driver.
+g++ compiles emulator.cpp, which includes kernels.cu. Streams do nothing before the CPU waits for one of them, and
+then take steps in an order left to chance, as far as their events allow. So what the CPU or another stream reads or
+writes too early shows.
+Shown are the arithmetic, the barriers, the order of streams, who frees what, and that nobody writes beyond a buffer.
+Nothing is shown of the driver.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -59,6 +64,21 @@ def library() -> ctypes.PyDLL:
     return ctypes.PyDLL(str(path))
 
 
+@dataclass
+class _Mark:
+    """An event as it was recorded once."""
+
+    stream: int
+    passed: bool = False
+
+
+Step = Callable[[], Any] | _Mark  # something to do, or an event to wait for
+
+
+def _may_start(step: Step) -> bool:
+    return not isinstance(step, _Mark) or step.passed
+
+
 class Emulated:
     """A Driver. `falling`: the order in which a block's threads run."""
 
@@ -72,7 +92,10 @@ class Emulated:
         self.released = False
         self._buffers: dict[int, np.ndarray[Any, Any]] = {}
         self._things: dict[int, Any] = {}
-        self.capturing: list[Callable[[], None]] | None = None
+        self._chance = Random(0)
+        self._queues: dict[int, deque[Step]] = {}
+        self._marks: dict[int, _Mark] = {}  # by event
+        self.capturing: list[Step] | None = None
 
     def push(self) -> None:
         self.depth += 1
@@ -97,6 +120,8 @@ class Emulated:
         return pointer
 
     def free(self, pointer: int) -> None:
+        for stream in self._queues:  # as the driver does: it waits
+            self._finish(stream)
         buffer = self._buffers.pop(pointer)
         assert (buffer[:GUARD] == 0xA5).all(), "something wrote before a buffer"
         assert (buffer[-GUARD:] == 0xA5).all(), "something wrote behind a buffer"
@@ -108,10 +133,18 @@ class Emulated:
     free_host = free
 
     def create_stream(self) -> int:
-        return self._keep("stream")
+        stream = self._keep("stream")
+        self._queues[stream] = deque()
+        return stream
+
+    def destroy_stream(self, stream: int) -> None:
+        self._finish(stream)
+        self._forget(stream)
 
     def synchronize_stream(self, stream: int) -> None:
         assert self._things[stream] == "stream"
+        assert self.capturing is None, "no graph can hold that"
+        self._finish(stream)
 
     def upload(self, pointer: int, address: int, nbytes: int, stream: int) -> None:
         self._do(stream, lambda: ctypes.memmove(pointer, address, nbytes))
@@ -121,9 +154,17 @@ class Emulated:
     def create_event(self, timing: bool) -> int:
         return self._keep("event")
 
-    def record(self, event: int, stream: int) -> None: ...
-    def wait(self, stream: int, event: int) -> None: ...
-    def synchronize_event(self, event: int) -> None: ...
+    def record(self, event: int, stream: int) -> None:
+        mark = self._marks[event] = _Mark(stream)
+        self._do(stream, lambda: setattr(mark, "passed", True))
+
+    def wait(self, stream: int, event: int) -> None:
+        if mark := self._marks.get(event):
+            self._do(stream, mark)
+
+    def synchronize_event(self, event: int) -> None:
+        if mark := self._marks.get(event):
+            self._finish(mark.stream, mark)
 
     def milliseconds(self, start: int, end: int) -> float:
         return 0.0
@@ -140,7 +181,7 @@ class Emulated:
 
     def launch_graph(self, graph: int, stream: int) -> None:
         for step in self._things[graph]:
-            step()
+            self._do(stream, step)
 
     def load_module(self, image: bytes) -> int:
         return self._keep("module")
@@ -161,13 +202,18 @@ class Emulated:
 
         self._do(stream, run)
 
-    def _do(self, stream: int, step: Callable[[], Any]) -> None:
+    def _do(self, stream: int, step: Step) -> None:
         assert self._things[stream] == "stream"
         assert self.depth > 0, "no context is current"
-        if self.capturing is None:
-            step()
-        else:
-            self.capturing.append(step)
+        (self._queues[stream] if self.capturing is None else self.capturing).append(step)
+
+    def _finish(self, stream: int, mark: _Mark | None = None) -> None:
+        """Do what is queued, up to the mark where one is given, and some of what other streams have queued."""
+        while self._queues[stream] and not (mark and mark.passed):
+            able = [queue for queue in self._queues.values() if queue and _may_start(queue[0])]
+            step = self._chance.choice(able).popleft()
+            if not isinstance(step, _Mark):
+                step()
 
     def _keep(self, thing: Any) -> int:
         handle = len(self._things) + 1
@@ -178,7 +224,7 @@ class Emulated:
         assert self._things[handle] is not None, "released twice"
         self._things[handle] = None
 
-    destroy_stream = destroy_event = destroy_graph = unload_module = _forget
+    destroy_event = destroy_graph = unload_module = _forget
 
 
 def kernels(falling: bool = False) -> Kernels:
