@@ -100,13 +100,18 @@ class Plan:
             raise BackendError(f"{self.path}: {failure}{complaint(lines)}.")
         return answer
 
-    def close(self) -> None:
-        """Release contexts and engine, in the order that TensorRT wants; calling it again does nothing."""
+    def close(self, between: Callable[[], None]) -> None:
+        """Release contexts and engine, in the order that TensorRT wants; calling it again does nothing.
+
+        between: releases what was made by the engine and for the contexts, once these are gone and before that is.
+        """
         with self.cuda.current():
             for context in self._contexts.values():
                 with suppress(BackendError):  # after a fault on the GPU no call succeeds: all is lost with the context
                     context.close()
             self._contexts.clear()
+            with suppress(BackendError):
+                between()
             self.engine = self._runtime = None
 
 

@@ -325,17 +325,15 @@ class TensorRt:
                 for flight in self._flights:
                     flight.lane.stream.synchronize()
             with suppress(BackendError):
-                self._plan.close()
+                self._plan.close(self._keep)
             self._plan = None
-            with suppress(BackendError):
-                self._keep()
         self._idle.clear()
         self._flights.clear()
         self._steps.clear()
         self._cuda.close()
 
     def _keep(self) -> None:
-        """Keep for the next time what was worked out in this one; the engine is gone."""
+        """Keep for the next time what was worked out in this one; the contexts are gone."""
 
     def __del__(self) -> None:
         # A model that was forgotten without closing gives its memory back; at the process's end the driver takes it.
@@ -381,10 +379,9 @@ class TensorRtRtx(TensorRt):
     def _keep(self) -> None:
         if self._cache is None:
             return
-        with self._cuda.current():
-            serialized = self._cache.serialize()
-            content = b"" if serialized is None else bytes(serialized)
-            self._cache, self._configs = None, ()
+        serialized = self._cache.serialize()
+        content = b"" if serialized is None else bytes(serialized)
+        self._cache, self._configs = None, ()
         if content and len(content) != self._cached:
             file = device_cache("runtime", self._machine)
             with suppress(OSError):  # a full or read-only disk costs the next process seconds, not this one its result

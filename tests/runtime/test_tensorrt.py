@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import emulated
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 import plans
 import pytest
+import standin
 import tiny
 from standin import StandIn
 
@@ -256,6 +258,52 @@ class TestWholeFrames:
             "fcn-edge build tiny.onnx --backend tensorrt --shapes 32x32,16x32,32x16"
         )
         assert segmenter(frame(32, 32)).labels.shape == (32, 32)
+
+
+@emulating
+def test_what_tensorrt_rtx_compiled_is_kept_and_let_go_after_the_contexts_and_before_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+
+    class Cache:
+        def deserialize(self, content: bytes) -> bool:
+            return True
+
+        def serialize(self) -> bytes:
+            return b"kernels"
+
+        def __del__(self) -> None:
+            gone.append("cache")
+
+    class Config:
+        def create_runtime_cache(self) -> Cache:
+            return Cache()
+
+        def set_runtime_cache(self, cache: Cache) -> None: ...
+        def set_execution_context_allocation_strategy(self, strategy: str) -> None: ...
+        def __del__(self) -> None:
+            gone.append("config")
+
+    class Context(standin.Context):
+        def __del__(self) -> None:
+            gone.append("context")
+
+    strategies = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole", ON_PROFILE_CHANGE="on change")
+    rtx = StandIn([SQUARE]).install(monkeypatch, plans.RTX_CARD)
+    rtx.is_rtx = True
+    rtx.module = SimpleNamespace(CudaGraphStrategy=strategies, ExecutionContextAllocationStrategy=strategies)
+    monkeypatch.setattr(standin.Engine, "create_runtime_config", lambda engine: Config(), raising=False)
+    monkeypatch.setattr(
+        standin.Engine, "create_execution_context", lambda engine, config: Context(engine), raising=False
+    )
+    monkeypatch.setattr(standin.Engine, "__del__", lambda engine: gone.append("engine"), raising=False)
+    with Segmenter(plans.write(tmp_path, plans.RTX_CARD)[0], "tensorrt-rtx") as segmenter:
+        segmenter(frame(32, 32))
+        assert gone == []
+    assert gone == ["context", "cache", "config", "engine"]
+    (kept,) = (tmp_path / "cache" / "fcn-edge" / "runtime").glob("*.cache")
+    assert kept.read_bytes() == b"kernels"
 
 
 @emulating
