@@ -73,7 +73,13 @@ def obtain(
     why = stale(engines_folder(), path.stem, make_key(path, machine, profiles, options)) or "there is none yet"
     sizes = ", ".join(map(str, profiles))
     log.warning("Building an engine of %s for %s, which may take minutes: %s.", path, sizes, why)
-    built = builder.build(path, spec, product, profiles, engines_folder(), options, progress)
+    try:
+        built = builder.build(path, spec, product, profiles, engines_folder(), options, progress)
+    except OSError as error:
+        raise BackendError(
+            f"The engine cannot be kept in {engines_folder()}: {error.strerror}. Make room for it there, or "
+            "name another place in XDG_CACHE_HOME."
+        ) from error
     return built.path, built.sidecar
 
 

@@ -497,6 +497,19 @@ class TestAuto:
             open_backend(tiny.write_onnx(tmp_path / "tiny.onnx"), tiny.SPEC, "tensorrt", shapes=[(32, 32)])
         assert orin.cudas[0].driver.released  # type: ignore[attr-defined]
 
+    def test_an_engine_that_cannot_be_kept_is_told_with_the_place(
+        self, orin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from fcn_edge.engine import builder
+
+        def build(*arguments: Any) -> None:
+            (tmp_path / "cache" / "fcn-edge" / "engines").mkdir(parents=True)
+
+        (tmp_path / "cache").touch()
+        monkeypatch.setattr(builder, "build", build)
+        with pytest.raises(BackendError, match=r"cannot be kept in .*engines: Not a directory\. .*XDG_CACHE_HOME"):
+            open_backend(tiny.write_onnx(tmp_path / "tiny.onnx"), tiny.SPEC, "tensorrt", shapes=[(32, 32)])
+
     def test_without_a_size_to_build_for_it_says_how_to_name_one(self, orin: StandIn, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match=r"fcn-edge build .*tiny\.onnx --backend tensorrt --shapes"):
             Segmenter(tiny.write_onnx(tmp_path / "tiny.onnx"), "tensorrt", resize="native")
