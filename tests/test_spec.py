@@ -1,5 +1,9 @@
 """The spec survives its own file formats, and its sides are ones that the network takes."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +111,12 @@ def test_colours_are_vocs():
     """Aeroplane, person and tvmonitor as the development kit paints them."""
     palette = spec.voc_palette(len(VOC_CLASSES))
     assert (palette[0], palette[1], palette[15], palette[20]) == ((0, 0, 0), (128, 0, 0), (192, 128, 128), (0, 64, 128))
+
+
+def test_the_page_about_it_has_every_field_and_no_other():
+    page = (Path(__file__).parent.parent / "docs" / "spec.md").read_text(encoding="utf-8")
+    table = page[page.index("| field |") : page.index("## From scores")]
+    told = {name for row in re.findall(r"^\| (.*?) \|", table, re.M) for name in re.findall(r"`(.*?)`", row)}
+    parts = {"input": Input, "output": Output}
+    own = {entry.name for entry in fields(ModelSpec)} - parts.keys()
+    assert told == own | {f"{name}.{entry.name}" for name, part in parts.items() for entry in fields(part)}
