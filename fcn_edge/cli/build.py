@@ -201,7 +201,7 @@ def _shape(spec: ModelSpec, text: str) -> Shape:
 
     parts = text.strip().lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"{text} is no network size. Give rows by columns, as in 288x512.")
+        raise UsageError(f"{text or repr(text)} is no network size. Give rows by columns, as in 288x512.")
     size = int(parts[0]), int(parts[1])
     near = allowed(spec, size)
     if near != size:

@@ -61,8 +61,8 @@ KNOWN = (  # threads: onnx-tensorrt 400, 732, 807, 850; NVIDIA/TensorRT 1503, 22
     Known((), r"plugin not found", "TensorRT has no such operator: export with operators of ONNX's own, opset 17"),
     Known(
         (),
-        r"out ?of ?memory|insufficient (workspace|memory)",
-        "Lower --max or --workspace, and close what uses the GPU",
+        r"out ?of ?memory|insufficient (workspace|memory)|requested size was",
+        "Lower --shapes, --max or --workspace, and close what uses the GPU",
     ),
 )
 

@@ -111,6 +111,7 @@ def test_a_second_build_says_that_it_is_there(folder):
         (["tiny.onnx", *RTX, "--min", "64x64"], 2, "--min, --opt and --max go together"),
         (["tiny.onnx", *RTX, "--shapes", "64"], 2, "64 is no network size. Give rows by columns"),
         (["tiny.onnx", *RTX, "--shapes", "0x64"], 2, "0x64 is no network size"),
+        (["tiny.onnx", *RTX, "--shapes", ""], 2, "'' is no network size"),
         (["tiny.onnx", *RTX, "--profile", "orin"], 2, "no device profile 'orin'. Known: agx-orin, data-centre, orin-"),
         (["tiny.onnx", *RTX, "--profile", "orin-nx"], 2, "that profile is for --backend tensorrt, not tensorrt-rtx"),
         (["tiny.onnx", *RTX, "--profile", "mine.toml"], 1, "mine.toml is no device profile: Object contains unknown"),
