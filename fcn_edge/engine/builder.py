@@ -293,18 +293,27 @@ def _look_inside(
     reason = _why_not_here(machine.gpu, options)
     if reason:
         return Achieved(network=counted, reason=reason), None
-    runtime: Any = trt.api.Runtime(trt.logger)
-    if options.version_compatible:
-        runtime.engine_host_code_allowed = True  # the lean runtime inside the plan, which was built a moment ago
     with trt.listening() as lines:
-        engine = runtime.deserialize_cuda_engine(memory)
-    if engine is None:
-        raise complaints.failed(onnx, trt, lines)
+        engine = _loaded(trt, memory, options)
+    if engine is None:  # the plan is as good as one built ahead of time, for a driver that serves it
+        why = complaints.clean(lines[-1][1]) if lines else ""
+        return Achieved(network=counted, reason=f"it could not be loaded here: {why or 'no reason was given'}"), None
     achieved = inspect(trt, engine)
     if not achieved:
         return Achieved(network=counted, reason="the inspector names no types"), trt.activation_bytes(engine)
     check_achieved(onnx, counted, achieved, engine.num_optimization_profiles)
     return Achieved(network=counted, achieved=achieved), trt.activation_bytes(engine)
+
+
+def _loaded(trt: Trt, memory: Any, options: Options) -> Any:
+    """The engine that was just built; None where this machine's driver does not serve it."""
+    try:
+        runtime: Any = trt.api.Runtime(trt.logger)
+    except TypeError:  # pybind's word for the null that comes where driver or GPU do not serve it
+        return None
+    if options.version_compatible:
+        runtime.engine_host_code_allowed = True  # the lean runtime inside the plan
+    return runtime.deserialize_cuda_engine(memory)
 
 
 def _why_not_here(gpu: Gpu | None, options: Options) -> str:

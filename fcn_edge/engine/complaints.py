@@ -76,7 +76,7 @@ def refused(path: Path, trt: Trt, complaints: Sequence[tuple[str, str, str]]) ->
 
 def no_builder(trt: Trt, lines: Sequence[Line]) -> BackendError:
     """The error for a TensorRT that does not even start, from what it logged."""
-    words = clean(lines[0][1]) if lines else "it does not say why"
+    words = clean(lines[-1][1]) if lines else "it does not say why"  # the last names the cause
     return BackendError(f"{trt.title} cannot build here: {words}. Look at driver and GPU: fcn-edge doctor")
 
 

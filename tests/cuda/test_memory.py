@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -137,6 +138,7 @@ def has_driver() -> bool:
 
 
 @pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
+@pytest.mark.skipif(find_spec("cuda") is None, reason="cuda-python is not installed")
 def test_without_a_driver_one_line_says_so() -> None:
     with pytest.raises(BackendError, match=r"no NVIDIA driver") as refusal:
         open_cuda()
