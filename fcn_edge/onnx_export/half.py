@@ -78,7 +78,7 @@ def _float32_parts(graph: onnx.GraphProto, types: dict[str, int]) -> dict[str, l
         MEANS: [node.name for node in graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")],
         # In float16 0.041 % of the labels change, with these in float32 0.024 %; with the score layers too 0.022 %,
         # for which whole feature maps would have to be cast. So those stay in float16.
-        SUMS: _after_convolutions(graph, types),
+        SUMS: endings(graph)[1],
     }
     return {part: nodes for part, nodes in parts.items() if nodes}
 
@@ -93,19 +93,27 @@ def _before_convolutions(graph: onnx.GraphProto, types: dict[str, int]) -> list[
     return found
 
 
-def _after_convolutions(graph: onnx.GraphProto, types: dict[str, int]) -> list[str]:
-    """What lies between the last convolution on each way and the output, scores' transposed convolutions included."""
+def endings(graph: onnx.GraphProto) -> tuple[list[str], list[str]]:
+    """The last convolution on each way to an output, and what lies between these and the output.
+
+    A score's transposed convolution counts as what lies between.
+    """
     produced = {value: node for node in graph.node for value in node.output}
-    found: set[str] = set()
+    last: set[str] = set()
+    between: set[str] = set()
     waiting = [value.name for value in graph.output]
     while waiting:
         node = produced.get(waiting.pop())
-        if node is None or node.op_type == "Conv" or node.name in found:
+        if node is None or node.op_type == "Shape" or node.name in last | between:  # a size is no score
             continue
-        found.add(node.name)
-        floats = types.get(node.output[0]) == FLOAT  # such a node reads whole numbers only as sizes
-        waiting += [value for value in node.input if types.get(value) == FLOAT or not floats]
-    return [node.name for node in graph.node if node.name in found]
+        if node.op_type == "Conv":
+            last.add(node.name)
+            continue
+        between.add(node.name)
+        waiting += node.input
+    return [node.name for node in graph.node if node.name in last], [
+        node.name for node in graph.node if node.name in between
+    ]
 
 
 class _Typed:

@@ -1,0 +1,184 @@
+"""A float32 ONNX file to an int8 one that says how it was made, and is held to the first before it is kept.
+
+Kept in float are the layers of `qdq.layers` that name a reason, unless others are named; `remainder` is what those are
+in. In float32 the file is one for TensorRT 8.6 to 11, OpenVINO and ONNX Runtime; in float16, which needs opset 19, for
+TensorRT from 10.3 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import onnx
+from onnx import numpy_helper, version_converter
+
+from fcn_edge.data import pictures_seen
+from fcn_edge.data.calibration import Calibration
+from fcn_edge.errors import FcnEdgeError
+from fcn_edge.files import replacing
+from fcn_edge.onnx_export.half import halve
+from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity
+from fcn_edge.prepare import Size
+from fcn_edge.quantization.observe import Progress, observe
+from fcn_edge.quantization.qdq import Layer, layers, quantise
+from fcn_edge.quantization.thresholds import PERCENTILE, STEPS, Method, thresholds
+from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+
+Remainder = Literal["fp32", "fp16"]
+HALF_OPSET = 19  # the first whose QuantizeLinear has float16 scales
+SMALLEST_HALF = float(np.finfo(np.float16).tiny)  # a scale below is stored with fewer bits, at last as zero
+AGREEMENT = 0.95  # of the labels with float32's on the demo photos: a broken file has half, a good one 98 % and more
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a file is to be quantised, beside the pictures."""
+
+    method: Method = "minmax"
+    percentile: float = PERCENTILE
+    size: int | Size | None = None  # of the network while calibrating; None: the model's own
+    remainder: Remainder = "fp32"
+    kept: Mapping[str, str] | None = None  # nodes that stay in float, and why; None: those of `qdq.layers`
+
+
+@dataclass(frozen=True)
+class Int8:
+    """A file that was written."""
+
+    path: Path
+    spec: ModelSpec
+    nodes: int
+    megabytes: float
+    layers: list[Layer]  # all that could be int8; `kept` of those that are not says why
+    parity: list[Parity]  # labels and scores against the float32 file's
+
+
+def to_int8(
+    source: Path,
+    out: Path,
+    calibration: Calibration,
+    choices: Choices,
+    photos: Sequence[np.ndarray],
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Int8:
+    """Write the float32 file `source` in int8 to `out`; a file that fails a check is not left behind.
+
+    photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them.
+    cache:  a folder for what was observed on the pictures.
+    Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `thresholds`.
+    """
+    observed = observe(source, calibration.pictures, calibration.identity, choices.size, cache, progress)
+    ranges = thresholds(observed, choices.method, choices.percentile)
+    model = onnx.load(source)
+    spec = spec_of(model, source)
+    chosen = _chosen(layers(model), choices.kept)
+    kept = {layer.name for layer in chosen if layer.kept}
+    quantised = typed(quantise(model, ranges, kept, spec.name), model, choices.remainder, spec.name)
+    told = replace(
+        spec,
+        precision="int8",
+        remainder=choices.remainder,
+        provenance={
+            **spec.provenance,
+            "int8": _provenance(calibration, choices, spec, chosen),
+            "pictures_seen": pictures_seen(calibration.pictures, spec),
+        },
+        quality={},  # those were the float32 file's
+    )
+    onnx.helper.set_model_props(quantised, {METADATA_KEY: told.to_json()})
+    onnx.checker.check_model(quantised, full_check=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as file:
+        onnx.save(quantised, file)
+        parity = _parity(told, source, file, photos)
+    return Int8(out, told, len(quantised.graph.node), out.stat().st_size / 1e6, chosen, parity)
+
+
+def spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
+    """What a file that `export` wrote says of itself. Raises FcnEdgeError for another file, or one not in float32."""
+    found = {each.key: each.value for each in model.metadata_props}.get(METADATA_KEY)
+    if found is None:
+        raise FcnEdgeError(f"{path} does not say what it is: export it with fcn-edge, or quantise by its maker's tool.")
+    spec = from_json(found, str(path))
+    if spec.precision != "fp32":
+        raise FcnEdgeError(f"{path} is {spec.precision} already. Quantise the fp32 file that it was made from.")
+    return spec
+
+
+def typed(quantised: onnx.ModelProto, source: onnx.ModelProto, remainder: Remainder, name: str) -> onnx.ModelProto:
+    """`quantised`, made from `source`, with its float parts in `remainder`."""
+    if remainder == "fp32":
+        return quantised
+    _round_scales(quantised, source)
+    model = version_converter.convert_version(quantised, HALF_OPSET)
+    halve(model, name)
+    return model
+
+
+def _round_scales(quantised: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Give every scale a value that float16 has; weights are quantised anew with it."""
+    weights = {weight.name: weight for weight in quantised.graph.initializer}
+    floats = {weight.name: weight for weight in source.graph.initializer}
+    for node in quantised.graph.node:
+        if node.op_type != "DequantizeLinear":
+            continue
+        scale = numpy_helper.to_array(weights[node.input[1]])
+        rounded = np.maximum(scale, SMALLEST_HALF).astype(np.float16).astype(np.float32)
+        weights[node.input[1]].CopyFrom(numpy_helper.from_array(rounded, node.input[1]))
+        original = floats.get(node.input[0].removesuffix("_quantized"))
+        if node.input[0] in weights and original is not None:
+            array = numpy_helper.to_array(original)
+            steps = array / rounded.reshape(-1, *[1] * (array.ndim - 1))
+            weights[node.input[0]].CopyFrom(
+                numpy_helper.from_array(np.clip(np.rint(steps), -STEPS, STEPS).astype(np.int8), node.input[0])
+            )
+
+
+def _chosen(found: list[Layer], kept: Mapping[str, str] | None) -> list[Layer]:
+    if kept is None:
+        return found
+    return [replace(layer, kept=kept.get(layer.name)) for layer in found]
+
+
+def _provenance(
+    calibration: Calibration, choices: Choices, spec: ModelSpec, chosen: Collection[Layer]
+) -> dict[str, Any]:
+    reasons = sorted({layer.kept for layer in chosen if layer.kept})
+    return {
+        "set": calibration.name,
+        "identity": calibration.identity,
+        "pictures": len(calibration.pictures),
+        "size": choices.size or spec.size,
+        "method": choices.method,
+        **({"percentile": choices.percentile} if choices.method == "percentile" else {}),
+        "float": {reason: [layer.name for layer in chosen if layer.kept == reason] for reason in reasons},
+        "int8_layers": sum(layer.kept is None for layer in chosen),
+    }
+
+
+def _parity(spec: ModelSpec, source: Path, file: Path, photos: Sequence[np.ndarray]) -> list[Parity]:
+    """Both files on every photo at every size of `PARITY_SIZES`, in ONNX Runtime."""
+    import onnxruntime
+
+    sessions = [onnxruntime.InferenceSession(str(each), providers=["CPUExecutionProvider"]) for each in (source, file)]
+    found = []
+    for size in PARITY_SIZES:
+        side = (spec.side(size[0]), spec.side(size[1]))
+        frames = np.stack([cv2.resize(photo, side[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
+        expected, got = (np.asarray(session.run(None, {"frame": frames})[0]) for session in sessions)
+        if expected.shape != got.shape or not np.isfinite(got).all():
+            raise FcnEdgeError(f"{spec.name}: at {side[0]}x{side[1]} the int8 file gives no scores. Nothing was written.")
+        agreement = float((expected.argmax(1) == got.argmax(1)).mean())
+        if spec.trained and agreement < AGREEMENT:
+            raise FcnEdgeError(
+                f"{spec.name}: at {side[0]}x{side[1]} {agreement:.2%} of the int8 file's labels are float32's, "
+                f"{AGREEMENT:.0%} are needed. Nothing was written. Calibrate on pictures like those that it will meet."
+            )
+        found.append(Parity(side, agreement, float(np.abs(expected - got).max())))
+    return found
