@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -18,7 +18,6 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 from fcn_edge.data import pictures_seen
-from fcn_edge.data.calibration import Calibration
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
 from fcn_edge.onnx_export.half import halve
@@ -28,6 +27,9 @@ from fcn_edge.quantization.observe import Progress, observe
 from fcn_edge.quantization.qdq import Layer, layers, quantise
 from fcn_edge.quantization.thresholds import PERCENTILE, STEPS, Method, thresholds
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+
+if TYPE_CHECKING:
+    from fcn_edge.data.calibration import Calibration
 
 Remainder = Literal["fp32", "fp16"]
 HALF_OPSET = 19  # the first whose QuantizeLinear has float16 scales
