@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from fcn_edge.data import Sample
 
 MAKE_EPILOG = common.examples(
-    "fcn-edge calib make --data VOCdevkit/VOC2012 --against VOCdevkit/VOC2012:val",
-    "fcn-edge calib make --data photos --count 100 --out calib/mine.toml --json",
+    "fcn-edge calib make --data VOCdevkit/VOC2012 --against VOCdevkit/VOC2012:val --out calib/mine.toml",
+    "fcn-edge calib make --data photos --count 100 --json",
 )
 CHECK_EPILOG = common.examples(
     "fcn-edge calib check voc2012 --data VOCdevkit/VOC2012",
-    "fcn-edge calib check calib/mine.toml --data photos --against VOCdevkit/VOC2012:val --json",
+    "fcn-edge calib check calib/photos.toml --data photos --against VOCdevkit/VOC2012:val --json",
 )
 FIRST = 5  # names that are printed of what is wrong; --json has all
 
@@ -30,7 +30,8 @@ From = Annotated[
 ]
 Where = Annotated[Path, typer.Option("--data", help="Where the pictures lie: a data set's ROOT or a folder.")]
 Against = Annotated[
-    list[str] | None, typer.Option("--against", help="Evaluation pictures, ROOT:LIST, to have none of; repeatable.")
+    list[str] | None,
+    typer.Option("--against", help="Evaluation pictures to have none of: ROOT:LIST, or ROOT for its val; repeatable."),
 ]
 Count = Annotated[int, typer.Option("--count", min=1, help="Pictures to draw.")]
 Seed = Annotated[int, typer.Option("--seed", help="Another seed draws others.")]
@@ -161,11 +162,11 @@ def _wrong(document: dict[str, Any], set: str, data: Path) -> str:
     )
 
 
-def _track(items: Iterable[Any]) -> Iterable[Any]:
-    return common.track(items, "Looking at pictures")
+def _track(items: Iterable[Any], count: int) -> Iterable[Any]:
+    return common.track(items, "Looking at pictures", count)
 
 
 def _evaluated(against: list[str] | None) -> list[Sample]:
-    from fcn_edge.data import open_list, parse_data
+    from fcn_edge.data import open_data
 
-    return [sample for text in against or () for sample in open_list(*parse_data(text))]
+    return [sample for text in against or () for sample in open_data([text], default="val").samples]

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_edge.data import calibration_set as sets
-from fcn_edge.data.checking import Progress
-from fcn_edge.data.likeness import FAR, NEAR, NOISE, Look, distances, looks
+from fcn_edge.data.likeness import FAR, NEAR, NOISE, Look, Track, distances, looks
 from fcn_edge.data.samples import Sample
 from fcn_edge.errors import DataError, UsageError
 
@@ -30,7 +29,7 @@ class Calibration:
 
 
 def open_calibration(
-    calib: Path, root: Path | None = None, count: int | None = None, progress: Progress | None = None
+    calib: Path, root: Path | None = None, count: int | None = None, track: Track | None = None
 ) -> Calibration:
     """The pictures to calibrate with.
 
@@ -43,9 +42,9 @@ def open_calibration(
     if count is not None and count < 1:
         raise UsageError(f"{count} calibration pictures are none: give at least 1.")
     if sets.is_set(calib):
-        name, pictures, found = _listed(calib, root, count, progress)
+        name, pictures, found = _listed(calib, root, count, track)
     else:
-        name, pictures, found = _of_folder(calib, count, progress)
+        name, pictures, found = _of_folder(calib, count, track)
     refuse_noise(found, str(calib))
     return Calibration(name, tuple(pictures), identity(each.sha256 for each in found))
 
@@ -56,7 +55,7 @@ def identity(digests: Iterable[str]) -> str:
 
 
 def near(
-    calibration_pictures: Sequence[Path], evaluation_samples: Sequence[Sample], progress: Progress | None = None
+    calibration_pictures: Sequence[Path], evaluation_samples: Sequence[Sample], track: Track | None = None
 ) -> list[tuple[Path, Path]]:
     """Calibration pictures that are evaluation pictures too, each with the first that it is.
 
@@ -65,18 +64,18 @@ def near(
     Raises DataError where a picture cannot be read.
     """
     ours = looks(calibration_pictures)
-    theirs = looks([sample.image for sample in evaluation_samples], progress)
+    theirs = looks([sample.image for sample in evaluation_samples], track)
     ids = [sets.bare(picture.name) for picture in calibration_pictures]
     found = clashes(ids, ours, [sets.bare(sample.image.name) for sample in evaluation_samples], theirs)
     return [(calibration_pictures[our], evaluation_samples[their].image) for our, their, _ in found]
 
 
 def among(
-    entries: Sequence[sets.Entry], evaluation_samples: Sequence[Sample], progress: Progress | None = None
+    entries: Sequence[sets.Entry], evaluation_samples: Sequence[Sample], track: Track | None = None
 ) -> list[tuple[str, Path, str]]:
     """`near` for a set's entries, wherever their pictures are: id, evaluation picture, and by what it is known."""
     ours = [Look(entry.sha256, int(entry.hash, 16), 1.0) for entry in entries]
-    theirs = looks([sample.image for sample in evaluation_samples], progress)
+    theirs = looks([sample.image for sample in evaluation_samples], track)
     ids = [sets.bare(Path(entry.id).name) for entry in entries]
     found = clashes(ids, ours, [sets.bare(sample.image.name) for sample in evaluation_samples], theirs)
     return [(entries[our].id, evaluation_samples[their].image, why) for our, their, why in found]
@@ -115,13 +114,13 @@ def refuse_noise(found: Sequence[Look], where: str) -> None:
 
 
 def _listed(
-    path: Path, root: Path | None, count: int | None, progress: Progress | None
+    path: Path, root: Path | None, count: int | None, track: Track | None
 ) -> tuple[str, list[Path], list[Look]]:
     listed = sets.read_set(path)
     if root is None:
         raise UsageError(f"{path} lists pictures and holds none. Name the folder they lie in: --data VOCdevkit/VOC2012")
     entries = listed.pictures[:count]
-    verified = sets.verify(entries, root, progress)
+    verified = sets.verify(entries, root, track)
     for kind, ids in (("missing", verified.missing), ("other pictures than the set lists", verified.others)):
         if ids:
             raise DataError(
@@ -131,8 +130,8 @@ def _listed(
     return listed.name, verified.pictures, verified.looks
 
 
-def _of_folder(calib: Path, count: int | None, progress: Progress | None) -> tuple[str, list[Path], list[Look]]:
+def _of_folder(calib: Path, count: int | None, track: Track | None) -> tuple[str, list[Path], list[Look]]:
     source = sets.open_source(str(calib))
     every = len(source.samples) / min(count or len(source.samples), len(source.samples))
     chosen = [source.samples[int(index * every)].image for index in range(round(len(source.samples) / every))]
-    return source.name, chosen, looks(chosen, progress)
+    return source.name, chosen, looks(chosen, track)

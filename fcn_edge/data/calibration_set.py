@@ -16,9 +16,8 @@ from typing import Annotated
 
 import msgspec
 
-from fcn_edge.data.checking import Progress
 from fcn_edge.data.files import PICTURE_SUFFIXES
-from fcn_edge.data.likeness import NEAR, Look, distances, looks
+from fcn_edge.data.likeness import NEAR, Look, Track, distances, looks
 from fcn_edge.data.opening import LAYOUTS, open_data, open_list, parse_data
 from fcn_edge.data.samples import Sample
 from fcn_edge.errors import DataError, UsageError
@@ -137,15 +136,15 @@ def open_source(text: str, force: bool = False) -> Source:
     root = Path(text).expanduser()
     if root.is_dir() and not _is_data_set(root):
         source = _open_folder(root)
-        groups = {root.resolve().name, *(part for id in source.samples for part in Path(id.id).parent.parts)}
+        names = {_name(root), *(part for sample in source.samples for part in Path(sample.id).parent.parts)}
+        evaluated = sorted(name for name in names if EVALUATION.fullmatch(name.rstrip("0123456789")))
     else:
         data = open_data([text], default="train")
         root, lists = (root, ["train"]) if root.is_dir() else parse_data(text)
         kept = set() if force else _kept_for_evaluation(root, lists)
         samples = [sample for sample in data.samples if sample.image not in kept]
-        source = Source(root.resolve().name, root, tuple(lists), samples, data.classes)
-        groups = set(lists)
-    evaluated = sorted(name for name in groups if EVALUATION.search(name))
+        source = Source(_name(root), root, tuple(lists), samples, data.classes)
+        evaluated = [name for name in lists if EVALUATION.search(name)]
     if evaluated and not force:
         raise DataError(
             f"{text}: {', '.join(evaluated)} is for evaluation, by its name. A model that is measured on the pictures "
@@ -156,7 +155,7 @@ def open_source(text: str, force: bool = False) -> Source:
     return source
 
 
-def verify(entries: Sequence[Entry], root: Path, progress: Progress | None = None) -> Verified:
+def verify(entries: Sequence[Entry], root: Path, track: Track | None = None) -> Verified:
     """Which of the pictures under `root` are those listed. Raises DataError where it is no folder,
     or holds a picture of that id that cannot be read.
 
@@ -165,7 +164,7 @@ def verify(entries: Sequence[Entry], root: Path, progress: Progress | None = Non
     there = _pictures_under(root)
     found = [(entry, there[bare(entry.id)]) for entry in entries if bare(entry.id) in there]
     verified = Verified(missing=[entry.id for entry in entries if bare(entry.id) not in there])
-    for (entry, path), seen in zip(found, looks([path for _, path in found], progress), strict=True):
+    for (entry, path), seen in zip(found, looks([path for _, path in found], track), strict=True):
         if entry.sha256 == seen.sha256:
             verified.same.append(entry.id)
         elif distances([int(entry.hash, 16)], [seen.hash])[0, 0] <= NEAR:
@@ -211,7 +210,11 @@ def _open_folder(root: Path) -> Source:
     if not found:
         raise DataError(f"{root}: there is no picture in it. Formats: {', '.join(PICTURE_SUFFIXES)}.")
     samples = [Sample(path.relative_to(root).as_posix(), path, None) for path in found]
-    return Source(root.resolve().name, root, (), samples)
+    return Source(_name(root), root, (), samples)
+
+
+def _name(root: Path) -> str:
+    return os.path.basename(os.path.abspath(root))  # of ".", too; a link keeps the name that it was given
 
 
 def _quoted(text: str) -> str:

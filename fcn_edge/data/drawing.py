@@ -16,8 +16,7 @@ import numpy as np
 
 from fcn_edge.data.calibration import clashes, refuse_noise
 from fcn_edge.data.calibration_set import CalibrationSet, Entry, Source, bare
-from fcn_edge.data.checking import Progress
-from fcn_edge.data.likeness import Look, looks
+from fcn_edge.data.likeness import Look, Track, looks
 from fcn_edge.data.reading import read_truth
 from fcn_edge.data.samples import Sample
 from fcn_edge.errors import DataError, UsageError
@@ -34,7 +33,7 @@ def draw_set(
     provenance: str = NOT_STATED,
     licence: str = NOT_STATED,
     against: Sequence[Sample] = (),
-    progress: Progress | None = None,
+    track: Track | None = None,
 ) -> CalibrationSet:
     """A set of `count` pictures, or of all where there are fewer, drawn evenly over the classes that masks hold.
 
@@ -44,14 +43,14 @@ def draw_set(
     """
     if count < 1:
         raise UsageError(f"--count {count} draws nothing. Give at least 1.")
-    holds = _held(source.samples, progress)
-    known = looks([sample.image for sample in against], progress)
+    holds = _held(source.samples, track)
+    known = looks([sample.image for sample in against], track)
     known_ids = [bare(sample.image.name) for sample in against]
     order = iter(evenly(holds, seed))
     drawn: dict[int, Look] = {}
     passed_over = 0
     while batch := list(islice(order, count - len(drawn))):
-        found = looks([source.samples[index].image for index in batch], progress)
+        found = looks([source.samples[index].image for index in batch], track)
         names = [bare(source.samples[index].image.name) for index in batch]
         among = {ours for ours, _, _ in clashes(names, found, known_ids, known)}
         passed_over += len(among)
@@ -101,10 +100,10 @@ def evenly(holds: Sequence[frozenset[int]], seed: int) -> Iterator[int]:
     yield from (index for index in order if index not in done)
 
 
-def _held(samples: Sequence[Sample], progress: Progress | None) -> list[frozenset[int]]:
+def _held(samples: Sequence[Sample], track: Track | None) -> list[frozenset[int]]:
     with ThreadPoolExecutor() as pool:
         found: Iterable[frozenset[int]] = pool.map(_classes_of, samples)
-        return list(found if progress is None else progress(found))
+        return list(found if track is None else track(found, len(samples)))
 
 
 def _classes_of(sample: Sample) -> frozenset[int]:

@@ -2,28 +2,47 @@
 
 Most people's VOC is not the official bytes: it was scaled, recompressed, stripped of its metadata. So pictures are
 compared by a perceptual hash too: the signs of a small picture's lowest frequencies against their median (the DCT hash
-of Zauner 2010, section 3.2.1).
+of Zauner 2010). How many of its 64 bits differ, always an even number:
+
+    700 photos of VOC, COCO and others, and their copies
+      as JPEG of quality 15 to 75, 128 to 800 pixels wide    4 at most
+      cropped by 2 %; brightened until it clips              6 or less for 99 in 100, 10 at most
+      cropped by 10 %                                        16 or less for 95 in 100
+    42 million pairs of 9,186 photos
+      one photo under two names                              0: all 7
+      two views of a locomotive; two aeroplanes in the sky   6
+      nothing in common                                      4 pairs at 8, 35 at 10, 1 in 750 at 18 or less, median 32
+
+How neighbouring pixels correlate once a picture is 16x16:
+
+    9,186 photos of VOC, COCO and others                     median 0.77, 1 in 100 below 0.51, 1 in 650 below 0.4
+    701 pictures of CamVid                                   median 0.88, 0.69 or more
+    360 of noise, as it is or as JPEG of quality 20 to 90    0.12 at most
+    ... in squares of 2, 4 or 8 pixels                       0.17 at most
+    ... blurred by 1, 2, 4 or 8 pixels                       0.14, 0.15, 0.28, 0.58 at most; median at 8: 0.24
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from fcn_edge.data.checking import Progress
 from fcn_edge.errors import DataError
+
+Track = Callable[[Iterable[Any], int], Iterable[Any]]  # wraps what is iterated over, with its length
 
 SIDE = 8  # frequencies a direction that are kept: 64 bits
 SHRUNK = 4 * SIDE  # sides of the picture that they are taken from
-NEAR = 6  # bits
-FAR = 20  # bits
-NOISE = 0.4  # correlation
+NEAR = 6  # bits, at most, of copies of one picture
+FAR = 20  # bits, at least, of two pictures that only share a name
+NOISE = 0.4  # correlation, at least, of nearly all photos
 
 
 @dataclass(frozen=True)
@@ -50,11 +69,11 @@ def look(path: Path) -> Look:
     return Look(hashlib.sha256(content).hexdigest(), perceptual_hash(gray), smoothness(gray))
 
 
-def looks(paths: Sequence[Path], progress: Progress | None = None) -> list[Look]:
+def looks(paths: Sequence[Path], track: Track | None = None) -> list[Look]:
     """`look` at each, several at a time. Raises DataError for the first that is missing or no picture."""
     with ThreadPoolExecutor() as pool:
         found: Iterable[Look] = pool.map(look, paths)
-        return list(found if progress is None else progress(found))
+        return list(found if track is None else track(found, len(paths)))
 
 
 def perceptual_hash(gray: np.ndarray) -> int:
