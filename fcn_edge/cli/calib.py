@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.errors import DataError, SinkError
+from fcn_edge.errors import DataError, SinkError, UsageError
 
 if TYPE_CHECKING:
     from fcn_edge.data import Sample
@@ -71,6 +71,8 @@ def make(
     from fcn_edge.folders import project_folder
     from fcn_edge.video.writing import sink_errors
 
+    if out is not None and out.suffix != ".toml":
+        raise UsageError(f"--out {out}: a calibration set is a TOML file. Name it {out.name}.toml.")
     source = open_source(data, force)
     path = out or project_folder(project) / "calib" / f"{source.name.lower()}.toml"
     if path.exists() and not force:
@@ -152,7 +154,7 @@ def _first(names: list[str]) -> str:
 def _wrong(document: dict[str, Any], set: str, data: Path) -> str:
     if document["evaluated"]:
         return (
-            f"{len(document['evaluated'])} pictures of {set} are evaluation pictures too. "
+            f"{len(document['evaluated'])} of {document['pictures']} pictures of {set} are evaluation pictures too. "
             "Draw a set without them: fcn-edge calib make --against ROOT:LIST"
         )
     return (

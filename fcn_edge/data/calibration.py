@@ -43,6 +43,11 @@ def open_calibration(
         raise UsageError(f"{count} calibration pictures are none: give at least 1.")
     if sets.is_set(calib):
         name, pictures, found = _listed(calib, root, count, track)
+    elif not calib.exists() and ":" not in str(calib):
+        raise DataError(
+            f"{calib}: there is no such calibration set or folder. Name a set's file, a folder of pictures, ROOT:LIST "
+            f"of a data set, or a bundled set: {', '.join(sets.bundled())}."
+        )
     else:
         name, pictures, found = _of_folder(calib, count, track)
     refuse_noise(found, str(calib))

@@ -92,14 +92,17 @@ def read_set(path: Path) -> CalibrationSet:
     path = path if path.suffix == ".toml" else known.get(str(path), path)
     see = "docs/calibration.md shows the form; fcn-edge calib make draws one."
     try:
-        read = msgspec.toml.decode(path.read_bytes(), type=CalibrationSet)
+        document = msgspec.toml.decode(path.read_bytes())
+        if document.get("schema") in range(SCHEMA + 1, 1000):
+            raise DataError(
+                f"{path}: its schema is {document['schema']}, this fcn-edge knows {SCHEMA}. Update fcn-edge."
+            )
+        read = msgspec.convert(document, CalibrationSet)
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"not readable: {error.strerror}"
         raise DataError(f"{path}: {reason}. Bundled calibration sets: {', '.join(known) or 'none'}.") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise DataError(f"{path}: not a calibration set: {error}. {see}") from error
-    if read.schema > SCHEMA:
-        raise DataError(f"{path}: its schema is {read.schema}, this fcn-edge knows {SCHEMA}. Update fcn-edge.")
     if not read.pictures:
         raise DataError(f"{path}: the set is empty. {see}")
     ids = [entry.id for entry in read.pictures]
@@ -131,7 +134,7 @@ def open_source(text: str, force: bool = False) -> Source:
     """A data set's `train` list or those of ROOT:LIST,LIST, or all pictures of a folder.
 
     Pictures that another of its lists keeps for evaluation are left out.
-    Raises DataError where there is none, and for an evaluation list unless `force`.
+    Raises DataError where there is none or one is missing, and for an evaluation list unless `force`.
     """
     root = Path(text).expanduser()
     if root.is_dir() and not _is_data_set(root):
@@ -149,6 +152,12 @@ def open_source(text: str, force: bool = False) -> Source:
         raise DataError(
             f"{text}: {', '.join(evaluated)} is for evaluation, by its name. A model that is measured on the pictures "
             "it was calibrated on flatters itself: name others, or insist with fcn-edge calib make --force."
+        )
+    missing = [sample.id for sample in source.samples if not sample.image.is_file()]
+    if missing:
+        raise DataError(
+            f"{text}: {len(missing)} of {len(source.samples)} pictures are missing, first: {missing[0]}. "
+            "Put them there, or take them off the list."
         )
     if not source.samples:
         raise DataError(f"{text}: every picture of it is in an evaluation list of that data set too.")

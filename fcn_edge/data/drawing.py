@@ -1,7 +1,7 @@
 """Drawing a calibration set, so that thin classes are in it.
 
-Of VOC's pictures a third hold people and one in twenty a sofa; what a sofa makes of the activations is in a set of some
-hundred pictures only if it is drawn for.
+Of the 1,464 pictures of VOC 2012 train 442 hold people and 65 a bicycle (the statistics published with it): among 64
+drawn blindly there would be three bicycles, and in one set of twenty none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from fcn_edge.data.calibration import clashes, refuse_noise
 from fcn_edge.data.calibration_set import CalibrationSet, Entry, Source, bare
+from fcn_edge.data.checking import problem
 from fcn_edge.data.likeness import Look, Track, looks
 from fcn_edge.data.reading import read_truth
 from fcn_edge.data.samples import Sample
@@ -43,34 +44,20 @@ def draw_set(
     """
     if count < 1:
         raise UsageError(f"--count {count} draws nothing. Give at least 1.")
-    holds = _held(source.samples, track)
-    known = looks([sample.image for sample in against], track)
-    known_ids = [bare(sample.image.name) for sample in against]
-    order = iter(evenly(holds, seed))
-    drawn: dict[int, Look] = {}
-    passed_over = 0
-    while batch := list(islice(order, count - len(drawn))):
-        found = looks([source.samples[index].image for index in batch], track)
-        names = [bare(source.samples[index].image.name) for index in batch]
-        among = {ours for ours, _, _ in clashes(names, found, known_ids, known)}
-        passed_over += len(among)
-        met = {each.sha256 for each in drawn.values()}
-        for position, (index, each) in enumerate(zip(batch, found, strict=True)):
-            if position not in among and each.sha256 not in met:
-                drawn[index] = each
-                met.add(each.sha256)
+    holds = _held(source, track)
+    drawn, passed_over = _draw(source.samples, evenly(holds, seed), count, against, track)
     if not drawn:
         raise DataError(f"{source.root}: all of its {len(source.samples)} pictures are evaluation pictures.")
     refuse_noise(list(drawn.values()), str(source.root))
-    counts = Counter(index for drawn_one in drawn for index in holds[drawn_one])
+    pictures = Counter(label for index in drawn for label in holds[index])
     return CalibrationSet(
         name=name or source.name.lower(),
         source=":".join(filter(None, (source.name, ",".join(source.lists)))),
-        drawn=_told(len(drawn), len(source.samples), bool(counts), len(against), passed_over),
+        drawn=_told(len(drawn), len(source.samples), bool(pictures), len(against), passed_over),
         seed=seed,
         provenance=provenance,
         licence=licence,
-        classes={source.classes[index]: counts[index] for index in sorted(counts)},
+        classes={source.classes[label]: pictures[label] for label in sorted(pictures)},
         pictures=tuple(
             Entry(source.samples[index].id, each.sha256, f"{each.hash:016x}") for index, each in drawn.items()
         ),
@@ -100,16 +87,41 @@ def evenly(holds: Sequence[frozenset[int]], seed: int) -> Iterator[int]:
     yield from (index for index in order if index not in done)
 
 
-def _held(samples: Sequence[Sample], track: Track | None) -> list[frozenset[int]]:
+def _draw(
+    samples: Sequence[Sample], order: Iterator[int], count: int, against: Sequence[Sample], track: Track | None
+) -> tuple[dict[int, Look], int]:
+    """The first `count` of `order` that may be taken, and how many evaluation pictures were passed over."""
+    known = looks([sample.image for sample in against], track)
+    known_ids = [bare(sample.image.name) for sample in against]
+    drawn: dict[int, Look] = {}
+    met: set[str] = set()
+    passed_over = 0
+    while batch := list(islice(order, count - len(drawn))):
+        paths = [samples[index].image for index in batch]
+        found = looks(paths, track)
+        evaluated = {ours for ours, _, _ in clashes([bare(path.name) for path in paths], found, known_ids, known)}
+        passed_over += len(evaluated)
+        for position, (index, each) in enumerate(zip(batch, found, strict=True)):
+            if position not in evaluated and each.sha256 not in met:
+                drawn[index] = each
+                met.add(each.sha256)
+    return drawn, passed_over
+
+
+def _held(source: Source, track: Track | None) -> list[frozenset[int]]:
+    """The classes that each picture holds; none without masks."""
+
+    def held(sample: Sample) -> frozenset[int]:
+        if sample.mask is None:
+            return frozenset()
+        labels = frozenset(np.flatnonzero(np.bincount(read_truth(sample).ravel(), minlength=256)).tolist()) - {VOID}
+        if labels and max(labels) >= len(source.classes):
+            raise DataError(f"{problem(sample, len(source.classes))}. Mend the mask, or take its id off the list.")
+        return labels
+
     with ThreadPoolExecutor() as pool:
-        found: Iterable[frozenset[int]] = pool.map(_classes_of, samples)
-        return list(found if track is None else track(found, len(samples)))
-
-
-def _classes_of(sample: Sample) -> frozenset[int]:
-    if sample.mask is None:
-        return frozenset()
-    return frozenset(np.flatnonzero(np.bincount(read_truth(sample).ravel(), minlength=256)).tolist()) - {VOID}
+        found: Iterable[frozenset[int]] = pool.map(held, source.samples)
+        return list(found if track is None else track(found, len(source.samples)))
 
 
 def _told(drawn: int, pool: int, by_class: bool, against: int, passed_over: int) -> str:

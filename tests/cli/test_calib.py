@@ -121,7 +121,7 @@ def test_evaluation_pictures_in_a_set_are_named_and_status_1(place: Path, told) 
     status, out, err = told("calib check set.toml --data photos --against VOCdevkit/VOC2012")
     assert status == 1
     assert "1 among the 2 evaluation pictures: t2.jpg (nearly the same picture: VOCdevkit/VOC2012/JPEG" in out
-    assert err.startswith("fcn-edge: 1 pictures of set.toml are evaluation pictures too.")
+    assert err.startswith("fcn-edge: 1 of 4 pictures of set.toml are evaluation pictures too.")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,7 @@ def test_evaluation_pictures_in_a_set_are_named_and_status_1(place: Path, told) 
         ("calib make --data VOCdevkit/VOC2012:tran", 1, "there is no list 'tran'"),
         ("calib make --data photos --count 0", 2, "--count"),
         ("calib make", 2, "--data"),
+        ("calib make --data photos --out mine", 2, "Name it mine.toml"),
         ("calib make --data photos --out photos/t0.jpg/set.toml", 1, "set.toml: cannot be written"),
         ("calib make --data photos --against photos:val", 1, "photos"),
         ("calib check nothing --data photos", 1, "nothing: there is no such file. Bundled calibration sets: voc2012"),

@@ -182,6 +182,12 @@ def test_a_set_lists_ids_and_the_hashes_of_these_files(voc: Path, tmp_path: Path
         assert int(entry.hash, 16) == perceptual_hash(cv2.cvtColor(read(path), cv2.COLOR_BGR2GRAY))
 
 
+def test_a_mask_with_an_index_that_is_no_class_is_named(voc: Path) -> None:
+    cv2.imwrite(str(voc / "SegmentationClass/a2.png"), np.full((150, 150), 33, np.uint8))
+    with pytest.raises(DataError, match=r"a2\.png holds index 33, 21 classes end at 20.*Mend the mask"):
+        draw_set(open_source(str(voc)), 3)
+
+
 def test_a_folder_has_paths_for_ids(folder: Path, tmp_path: Path) -> None:
     listed = read_set(drawn_from(folder, tmp_path, 400))
     assert {entry.id for entry in listed.pictures} >= {"a0.jpg", "more/a1.jpg"}
@@ -288,10 +294,17 @@ def test_a_data_set_opens_by_its_train_list_and_a_folder_as_a_whole(voc: Path, f
     assert open_calibration(folder, count=99).name == "photos"
 
 
+def test_missing_pictures_of_a_list_are_counted_and_named(voc: Path) -> None:
+    (voc / "JPEGImages/a3.jpg").unlink()
+    (voc / "JPEGImages/a5.jpg").unlink()
+    with pytest.raises(DataError, match=r"2 of 8 pictures are missing, first: a3\."):
+        open_calibration(voc)
+
+
 def test_an_empty_folder_and_an_empty_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no picture in it"):
         open_calibration(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match=r"nowhere: there is no such calibration set or folder\..* voc2012\."):
         open_calibration(tmp_path / "nowhere")
     (tmp_path / "set.toml").write_text(
         'name = "a"\nsource = "a"\ndrawn = ""\nseed = 0\nprovenance = ""\nlicence = ""\npictures = []\n'
@@ -305,7 +318,7 @@ def test_an_empty_folder_and_an_empty_set_are_refused(tmp_path: Path) -> None:
     [
         (("pictures = [", "pictures = ["), ""),
         (("seed = 0", "seed = 0\nsed = 1"), "unknown field `sed`"),
-        (("schema = 1", "schema = 2"), "its schema is 2, this fcn-edge knows 1"),
+        (("schema = 1", "schema = 2\nmore = 1"), "its schema is 2, this fcn-edge knows 1"),
         (('"a1"', '"a2"'), "1 pictures are listed twice, first: a2"),
         (('["a1", "', '["a1", "x'), "not a calibration set"),
         (("pictures = [", "pictures = ]"), "not a calibration set"),
