@@ -6,6 +6,7 @@
     python benchmarks/int8.py file peer.tflite --spec benchmarks/peers/peer.toml --voc VOC --extra EXTRA
     python benchmarks/int8.py agreement MODELS --voc VOC
     python benchmarks/int8.py calibration MODEL --voc VOC            # time and peak memory, a model at a time
+    python benchmarks/int8.py refused --voc VOC
     python benchmarks/int8.py rates MODELS --voc VOC --peer FILE     # with nothing else running
     python benchmarks/int8_page.py
 
@@ -25,7 +26,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -37,16 +38,17 @@ import onnx
 
 from fcn_edge.cli.common import track
 from fcn_edge.data import Sample, open_data, read_image
-from fcn_edge.data.calibration import Calibration
+from fcn_edge.data.calibration import Calibration, open_calibration
 from fcn_edge.doctor import TELLING_FLAGS
+from fcn_edge.errors import FcnEdgeError
 from fcn_edge.evaluation import evaluate
 from fcn_edge.files import sha256
-from fcn_edge.quantization.budget import REASON, fit_budget
+from fcn_edge.quantization.budget import REASON, fit_budget, refuse
 from fcn_edge.quantization.convert import Choices
 from fcn_edge.quantization.observe import observe
 from fcn_edge.quantization.plot import draw
 from fcn_edge.quantization.qdq import FIRST, SCORES, SUMS, layers, quantise
-from fcn_edge.quantization.thresholds import thresholds
+from fcn_edge.quantization.thresholds import ranges
 from fcn_edge.resources import demo_photos
 from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
 from fcn_edge.runtime.openvino import OpenVino
@@ -101,6 +103,7 @@ def arguments() -> argparse.Namespace:
     command = add("calibration", help="its time and its peak of memory")
     command.add_argument("--square", type=int, help="pictures are squares of that many pixels")
     command.set_defaults(do=measure_calibration)
+    add("refused", help="what bad calibration sets are answered").set_defaults(do=measure_refused)
     command = add("rates", help="milliseconds of all forms in turn")
     command.add_argument("--peer", type=Path, help="the int8 peer")
     command.set_defaults(do=measure_rates)
@@ -140,12 +143,12 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
     watched = progress(f"{source.stem}, {form.pictures} pictures", form.pictures)
     observed = observe(source, given.pictures, given.identity, cache=options.work, progress=watched)
     method, _, percentile = form.way.partition(" ")
-    ranges = thresholds(observed, method, float(percentile or 99.99))  # type: ignore[arg-type]
+    reach = ranges(observed, method, float(percentile or 99.99))  # type: ignore[arg-type]
     model = onnx.load(source)
     kept = {each.name for each in layers(model) if each.kept and each.kept not in CHOICES.get(form.choice, ())}
     if form.choice.startswith("less "):
         kept |= set(most_harmful(source.stem)[: int(form.choice.removeprefix("less "))])
-    save(quantise(model, ranges, kept, source.stem), model, out)
+    save(quantise(model, reach, kept, source.stem), model, out)
     return out
 
 
@@ -262,6 +265,42 @@ def square(path: Path, side: int, folder: Path) -> Path:
     out = folder / f"{path.stem}.png"
     cv2.imwrite(str(out), cv2.resize(picture[:least, :least], (side, side)))
     return out
+
+
+def measure_refused(options: argparse.Namespace) -> None:
+    """The line that each bad set gets."""
+    rng = np.random.default_rng(0)
+    photo = read_image(demo_photos()[0])
+    made = {
+        "empty": [],
+        "noise": [rng.integers(0, 256, (120, 160, 3), np.uint8) for _ in range(20)],
+        "black": [np.zeros((120, 160, 3), np.uint8)] * 20,
+    }
+    answers: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, pictures in made.items():
+            (folder / name).mkdir()
+            for index, picture in enumerate(pictures):
+                cv2.imwrite(str(folder / name / f"{index}.png"), picture)
+            answers[f"a folder: {name}"] = answer(folder, functools.partial(open_calibration, folder / name))
+        (folder / "VOC").symlink_to(options.voc.resolve())
+        answers["an evaluation list"] = answer(folder, lambda: open_calibration(folder / "VOC:val"))
+        cv2.imwrite(str(folder / "again.jpg"), cv2.resize(photo, None, fx=0.5, fy=0.5))
+        both = Calibration("photo", (folder / "again.jpg",), "")
+        labelled = [Sample("photo", demo_photos()[0], None)]
+        answers["an evaluation picture at half its size"] = answer(folder, lambda: refuse(both, labelled))
+    write("refused", answers)
+    for name, line in answers.items():
+        print(f"{name}: {line}", file=sys.stderr)
+
+
+def answer(folder: Path, act: Callable[[], Any]) -> str:
+    try:
+        act()
+    except FcnEdgeError as error:
+        return str(error).replace(f"{folder}/", "").replace(str(demo_photos()[0].parent), "examples")
+    return "taken"
 
 
 def measure_rates(options: argparse.Namespace) -> None:

@@ -134,6 +134,9 @@ class _Typed:
         if node.op_type == "Constant" and gives:
             self._floats[gives[0]] = node.attribute[0].t
             return
+        if node.op_type == "QuantizeLinear":  # its scale is of the type of what it reads
+            wanted = self._now[node.input[0]]
+            node.input[1] = self._as(node.input[1], wanted)
         for index, value in enumerate(node.input):
             if value in self._floats or (gives and self._types.get(value) == FLOAT):
                 always = not gives or (node.op_type, index) in ALWAYS_FLOAT

@@ -8,33 +8,27 @@ would ship. Pictures that chose the layers are spent: a figure on them flatters 
 from __future__ import annotations
 
 import hashlib
-import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import onnx
 
-from fcn_edge.data import Sample, read_image
+from fcn_edge import __version__
+from fcn_edge.data import Sample
 from fcn_edge.data.calibration import Calibration, near
 from fcn_edge.errors import DataError, FcnEdgeError, UsageError
-from fcn_edge.evaluation import evaluate
-from fcn_edge.files import replacing, sha256
-from fcn_edge.quantization.convert import Choices, spec_of, typed
+from fcn_edge.files import sha256
+from fcn_edge.quantization.convert import Choices, spec_of
+from fcn_edge.quantization.measuring import Files, Measure, Memory, Track
 from fcn_edge.quantization.observe import observe
-from fcn_edge.quantization.qdq import Layer, layers, quantise
+from fcn_edge.quantization.qdq import Layer, layers
 from fcn_edge.quantization.sensitivity import Harm, harms, multiply_adds
-from fcn_edge.quantization.thresholds import thresholds
-from fcn_edge.segmenter import Segmenter
-from fcn_edge.spec import METADATA_KEY, ModelSpec
+from fcn_edge.quantization.thresholds import ranges
 
 REASON = "accuracy budget"  # why a layer stays in float
-ROUNDS = 15  # frames timed a file, all files in turn
-
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, label, total), as cli.common.track
 
 
 @dataclass(frozen=True)
@@ -164,7 +158,9 @@ def fit_budget(
         raise UsageError(f"--max-drop {max_drop:g} is no budget: give points of mean IoU, as in 0.5.")
     model = onnx.load(source)
     spec = spec_of(model, source)
-    _refuse(spec, source, calibration, samples)
+    if not spec.trained:
+        raise FcnEdgeError(f"{source} holds untrained noise, which has no accuracy to keep: drop --max-drop.")
+    refuse(calibration, samples)
     pictures = calibration.pictures
     observed = observe(
         source,
@@ -174,12 +170,13 @@ def fit_budget(
         cache,
         lambda items: follow(items, "Calibrating", len(pictures)),
     )
-    ranges = thresholds(observed, choices.method, choices.percentile)
+    reach = ranges(observed, choices.method, choices.percentile)
     labelled = _identity(samples)
-    memory = _Memory.at(cache, spec.name, f"{observed.key} {choices.method} {choices.percentile} {labelled}")
+    key = f"{__version__} {observed.key} {choices.method} {choices.percentile} {labelled}"
+    memory = Memory.at(cache, spec.name, key)
     found = layers(model)
     waiting = [layer.name for layer in found if layer.name not in memory.harm]
-    measured = harms(model, spec, ranges, pictures, choices.size, waiting) if waiting else ()
+    measured = harms(model, spec, reach, pictures, choices.size, waiting) if waiting else ()
     for name, harm in follow(measured, "Each layer alone in int8", len(waiting)):
         memory.harm[name] = harm
         memory.save()
@@ -189,8 +186,8 @@ def fit_budget(
         (each.name for each in found if each.name not in kept), key=lambda name: -memory.harm[name].divergence
     )
     with tempfile.TemporaryDirectory() as folder:
-        files = _Files(model, spec, ranges, choices, kept, order, Path(folder))
-        measure = _Measure(source, files, list(samples), backend, truth_classes, memory, follow)
+        files = Files(model, spec, reach, choices, kept, order, Path(folder))
+        measure = Measure(source, files, list(samples), backend, truth_classes, memory, follow)
         float32 = measure.float32()
         moved = fewest(len(order), lambda count: float32 - measure(count) <= max_drop / 100)
         if moved is None:
@@ -235,14 +232,13 @@ def fewest(most: int, holds: Callable[[int], bool]) -> int | None:
     return count
 
 
-def _refuse(spec: ModelSpec, source: Path, calibration: Calibration, samples: Sequence[Sample]) -> None:
-    if not spec.trained:
-        raise FcnEdgeError(f"{source} holds untrained noise, which has no accuracy to keep: drop --max-drop.")
+def refuse(calibration: Calibration, samples: Sequence[Sample]) -> None:
+    """Raises DataError where labelled pictures are calibration pictures, as far as `near` knows them again."""
     both = near(calibration.pictures, samples)
     if both:
         raise DataError(
             f"{len(both)} of the {len(samples)} labelled pictures are calibration pictures, first: {both[0][1]}. "
-            "The budget needs pictures that the ranges were not chosen on: name another list."
+            "What is measured needs pictures that the ranges were not chosen on: name another list."
         )
 
 
@@ -253,134 +249,3 @@ def _identity(samples: Sequence[Sample]) -> str:
         for path in (sample.image, sample.mask):
             hash.update(b"-" if path is None else bytes.fromhex(sha256(path)))
     return hash.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What was measured for one key, kept in a file as soon as it is known."""
-
-    file: Path | None
-    key: str
-    harm: dict[str, Harm] = field(default_factory=dict[str, Harm])
-    figures: dict[str, tuple[float, int]] = field(default_factory=dict[str, tuple[float, int]])  # mean IoU, pictures
-
-    @classmethod
-    def at(cls, folder: Path | None, name: str, key: str) -> _Memory:
-        key = hashlib.sha256(key.encode()).hexdigest()
-        if folder is None:
-            return cls(None, key)
-        file = folder / f"{name}.{key[:8]}.budget.json"
-        try:
-            saved = msgspec.json.decode(file.read_bytes(), type=_Saved)
-        except (OSError, msgspec.MsgspecError):  # none yet, cut off, or of another kind: measured anew
-            return cls(file, key)
-        return cls(file, key, saved.harm, saved.figures) if saved.key == key else cls(file, key)
-
-    def save(self) -> None:
-        if self.file is None:
-            return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as temporary:
-            temporary.write_bytes(msgspec.json.encode(_Saved(self.key, self.harm, self.figures)))
-
-
-@dataclass(frozen=True)
-class _Saved:
-    key: str
-    harm: dict[str, Harm]
-    figures: dict[str, tuple[float, int]]
-
-
-@dataclass(frozen=True)
-class _Files:
-    """The file for each number of layers that were moved to float, the most harmful first."""
-
-    model: onnx.ModelProto
-    spec: ModelSpec
-    ranges: Mapping[str, float]
-    choices: Choices
-    kept: Mapping[str, str]
-    order: Sequence[str]
-    folder: Path
-
-    def __call__(self, moved: int) -> Path:
-        path = self.folder / f"{self.spec.name}.{moved}.onnx"
-        if not path.exists():
-            remainder = self.choices.remainder
-            floats = {*self.kept, *self.order[:moved]}
-            quantised = typed(
-                quantise(self.model, self.ranges, floats, self.spec.name), self.model, remainder, self.spec.name
-            )
-            told = replace(self.spec, precision="int8", remainder=remainder, quality={})
-            onnx.helper.set_model_props(quantised, {METADATA_KEY: told.to_json()})
-            onnx.save(quantised, path)
-        return path
-
-
-class _Measure:
-    """Mean IoU by the number of layers that were moved to float; each measured once."""
-
-    def __init__(
-        self,
-        source: Path,
-        files: _Files,
-        samples: list[Sample],
-        backend: str,
-        truth_classes: Sequence[str] | None,
-        memory: _Memory,
-        follow: Track,
-    ) -> None:
-        self._source, self._files, self._samples, self._backend = source, files, samples, backend
-        self._classes, self._memory, self._follow = truth_classes, memory, follow
-        self._known: dict[int, float] = {}
-        self.images, self.where = 0, ""
-
-    def float32(self) -> float:
-        return self._mean_iou(self._source, "fp32", "float32")
-
-    def __call__(self, moved: int) -> float:
-        if moved not in self._known:
-            path = self._files(moved)
-            label = f"{len(self._files.order) - moved} layers in int8"
-            self._known[moved] = self._mean_iou(path, None, label)
-        return self._known[moved]
-
-    def curve(self) -> tuple[tuple[int, float], ...]:
-        return tuple((len(self._files.order) - moved, self._known[moved]) for moved in sorted(self._known))
-
-    def times(self, moved: int) -> dict[str, float]:
-        """Median milliseconds of the network on the first picture, the files in turn."""
-        frame = read_image(self._samples[0].image)
-        paths = {
-            "float32": (self._source, "fp32"),
-            "int8": (self._files(0), None),
-            "chosen": (self._files(moved), None),
-        }
-        opened = {name: Segmenter(path, self._backend, precision) for name, (path, precision) in paths.items()}
-        taken: dict[str, list[float]] = {name: [] for name in paths}
-        for turn in range(ROUNDS + 1):
-            for name, segmenter in opened.items():
-                seconds = segmenter.segment(frame).timings["infer"]
-                if turn:  # the first compiles
-                    taken[name].append(seconds)
-        for segmenter in opened.values():
-            segmenter.close()
-        return {name: round(1000 * statistics.median(seconds), 3) for name, seconds in taken.items()}
-
-    def _mean_iou(self, path: Path, precision: str | None, label: str) -> float:
-        with Segmenter(path, self._backend, precision) as segmenter:
-            backend = segmenter.backend
-            self.where = f"{backend.name}, {backend.device}"
-            versions = sorted(backend.versions.items())
-            key = f"{sha256(path)} {backend.name} {backend.device} {backend.precision} {versions}"
-            if key not in self._memory.figures:
-                found = evaluate(
-                    segmenter,
-                    self._samples,
-                    progress=lambda items: self._follow(items, label, len(self._samples)),
-                    truth_classes=self._classes,
-                )
-                self._memory.figures[key] = found.mean_iou, found.images
-                self._memory.save()
-        figure, self.images = self._memory.figures[key]
-        return figure

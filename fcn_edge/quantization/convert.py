@@ -10,30 +10,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import onnx
-from onnx import numpy_helper, version_converter
 
 from fcn_edge.data import pictures_seen
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
-from fcn_edge.onnx_export.half import halve
 from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity
 from fcn_edge.prepare import Size
 from fcn_edge.quantization.observe import Progress, observe
-from fcn_edge.quantization.qdq import Layer, layers, quantise
-from fcn_edge.quantization.thresholds import PERCENTILE, STEPS, Method, thresholds
+from fcn_edge.quantization.qdq import Layer, Remainder, layers, quantise
+from fcn_edge.quantization.thresholds import PERCENTILE, Method, ranges
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
 if TYPE_CHECKING:
     from fcn_edge.data.calibration import Calibration
 
-Remainder = Literal["fp32", "fp16"]
-HALF_OPSET = 19  # the first whose QuantizeLinear has float16 scales
-SMALLEST_HALF = float(np.finfo(np.float16).tiny)  # a scale below is stored with fewer bits, at last as zero
 AGREEMENT = 0.95  # of the labels with float32's on the demo photos: a broken file has half, a good one 98 % and more
 
 
@@ -73,15 +68,15 @@ def to_int8(
 
     photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them.
     cache:  a folder for what was observed on the pictures.
-    Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `thresholds`.
+    Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `ranges`.
     """
     observed = observe(source, calibration.pictures, calibration.identity, choices.size, cache, progress)
-    ranges = thresholds(observed, choices.method, choices.percentile)
+    found = ranges(observed, choices.method, choices.percentile)
     model = onnx.load(source)
     spec = spec_of(model, source)
     chosen = _chosen(layers(model), choices.kept)
     kept = {layer.name for layer in chosen if layer.kept}
-    quantised = typed(quantise(model, ranges, kept, spec.name), model, choices.remainder, spec.name)
+    quantised = quantise(model, found, kept, spec.name, choices.remainder)
     told = replace(
         spec,
         precision="int8",
@@ -111,35 +106,6 @@ def spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
     if spec.precision != "fp32":
         raise FcnEdgeError(f"{path} is {spec.precision} already. Quantise the fp32 file that it was made from.")
     return spec
-
-
-def typed(quantised: onnx.ModelProto, source: onnx.ModelProto, remainder: Remainder, name: str) -> onnx.ModelProto:
-    """`quantised`, made from `source`, with its float parts in `remainder`."""
-    if remainder == "fp32":
-        return quantised
-    _round_scales(quantised, source)
-    model = version_converter.convert_version(quantised, HALF_OPSET)
-    halve(model, name)
-    return model
-
-
-def _round_scales(quantised: onnx.ModelProto, source: onnx.ModelProto) -> None:
-    """Give every scale a value that float16 has; weights are quantised anew with it."""
-    weights = {weight.name: weight for weight in quantised.graph.initializer}
-    floats = {weight.name: weight for weight in source.graph.initializer}
-    for node in quantised.graph.node:
-        if node.op_type != "DequantizeLinear":
-            continue
-        scale = numpy_helper.to_array(weights[node.input[1]])
-        rounded = np.maximum(scale, SMALLEST_HALF).astype(np.float16).astype(np.float32)
-        weights[node.input[1]].CopyFrom(numpy_helper.from_array(rounded, node.input[1]))
-        original = floats.get(node.input[0].removesuffix("_quantized"))
-        if node.input[0] in weights and original is not None:
-            array = numpy_helper.to_array(original)
-            steps = array / rounded.reshape(-1, *[1] * (array.ndim - 1))
-            weights[node.input[0]].CopyFrom(
-                numpy_helper.from_array(np.clip(np.rint(steps), -STEPS, STEPS).astype(np.int8), node.input[0])
-            )
 
 
 def _chosen(found: list[Layer], kept: Mapping[str, str] | None) -> list[Layer]:
@@ -175,7 +141,9 @@ def _parity(spec: ModelSpec, source: Path, file: Path, photos: Sequence[np.ndarr
         frames = np.stack([cv2.resize(photo, side[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
         expected, got = (np.asarray(session.run(None, {"frame": frames})[0]) for session in sessions)
         if expected.shape != got.shape or not np.isfinite(got).all():
-            raise FcnEdgeError(f"{spec.name}: at {side[0]}x{side[1]} the int8 file gives no scores. Nothing was written.")
+            raise FcnEdgeError(
+                f"{spec.name}: at {side[0]}x{side[1]} the int8 file gives no scores. Nothing was written."
+            )
         agreement = float((expected.argmax(1) == got.argmax(1)).mean())
         if spec.trained and agreement < AGREEMENT:
             raise FcnEdgeError(

@@ -50,6 +50,7 @@ class Observed:
     """A network's tensors on a calibration set."""
 
     histograms: dict[str, Histogram]
+    means: dict[str, np.ndarray]  # float64 (C,): of each channel, over all places and pictures
     pictures: int
     key: str  # SHA-256 of what they were counted from: graph, weights, pictures, size
 
@@ -84,7 +85,7 @@ def observe(
             if counting.done % SAVED_EVERY == 0:
                 counting.save()
         counting.save()
-    return Observed(counting.histograms(), counting.done, key)
+    return Observed(counting.histograms(), counting.means(), counting.done, key)
 
 
 class _Counting:
@@ -95,6 +96,7 @@ class _Counting:
         self._file, self._key = file, key
         self._counts = np.zeros((len(names), BINS), np.int64)
         self._tops = np.zeros(len(names))
+        self._sums: list[np.ndarray] = []  # of the pictures' means, a channel
         if file is not None and file.is_file():
             self._load(file)
 
@@ -103,11 +105,14 @@ class _Counting:
             with np.load(file, allow_pickle=False) as saved:
                 if str(saved["key"]) == self._key and list(saved["names"]) == self.names:
                     counts, tops, done = saved["counts"], saved["tops"], int(saved["done"])
-                    self._counts, self._tops, self.done = counts, tops, done
+                    sums = np.split(saved["sums"], np.cumsum(saved["channels"])[:-1])
+                    self._counts, self._tops, self._sums, self.done = counts, tops, sums, done
         except (OSError, ValueError, KeyError, EOFError):  # cut off, or of another kind: counted anew
             return
 
     def add(self, tensors: Sequence[np.ndarray], picture: Path) -> None:
+        means = [values.mean(axis=(0, 2, 3), dtype=np.float64) for values in tensors]
+        self._sums = [old + new for old, new in zip(self._sums, means, strict=True)] if self._sums else means
         for index, (name, values) in enumerate(zip(self.names, tensors, strict=True)):
             flat = np.ascontiguousarray(values).reshape(-1)
             largest = float(_largest(flat))
@@ -136,8 +141,18 @@ class _Counting:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
-                file, key=self._key, names=self.names, counts=self._counts, tops=self._tops, done=self.done
+                file,
+                key=self._key,
+                names=self.names,
+                counts=self._counts,
+                tops=self._tops,
+                sums=np.concatenate(self._sums),
+                channels=[len(sums) for sums in self._sums],
+                done=self.done,
             )
+
+    def means(self) -> dict[str, np.ndarray]:
+        return {name: sums / self.done for name, sums in zip(self.names, self._sums, strict=True)}
 
     def histograms(self) -> dict[str, Histogram]:
         return {
@@ -180,7 +195,7 @@ def _frame(spec: ModelSpec, path: Path, size: int | Size | None) -> np.ndarray:
 
 def _key(model: onnx.ModelProto, identity: str, size: int | Size) -> str:
     """What the counts depend on, as one hash; the file's metadata, such as its figures, are no part of it."""
-    hash = hashlib.sha256(f"{BINS} {identity} {size}".encode())
+    hash = hashlib.sha256(f"{BINS} bins and means; {identity} {size}".encode())
     for part in (*model.graph.node, *model.graph.initializer):
         hash.update(part.SerializeToString(deterministic=True))
     return hash.hexdigest()

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
+from onnx import numpy_helper, version_converter
 
 from fcn_edge.errors import FcnEdgeError
-from fcn_edge.onnx_export.half import endings
+from fcn_edge.onnx_export.half import endings, halve
+from fcn_edge.quantization.thresholds import STEPS, Ranges
+
+Remainder = Literal["fp32", "fp16"]
 
 QUANTISED = ("Conv", "Add")  # what has an int8 form that gains; a transposed convolution's is slower or wrong (#1694)
+WEIGHTS, SCALES = "_quantized", "_scale"  # what ONNX Runtime appends to a weight's name
+HALF_OPSET = 19
+SMALLEST_HALF = float(np.finfo(np.float16).tiny)  # a scale below is stored with fewer bits, at last as zero
 FIRST, SCORES, SUMS = "first convolution", "score layers", "sums of scores"
 
 
@@ -39,43 +47,48 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     sizes = {weight.name: int(np.prod(weight.dims)) for weight in model.graph.initializer}
     scores, after = endings(model.graph)
     found: list[Layer] = []
-    for node in model.graph.node:
-        if node.op_type not in QUANTISED or any(len(value) == 0 or value in sizes for value in _read(node)):
-            continue
+    for node in _layers(model.graph):
         kept = SUMS if node.name in after else SCORES if node.name in scores else None
         if node.op_type == "Conv" and not any(layer.op == "Conv" for layer in found):
             kept = FIRST
-        weights = sizes.get(node.input[1], 0) if node.op_type == "Conv" else 0
-        found.append(Layer(node.name, node.op_type, weights, kept))
+        found.append(Layer(node.name, node.op_type, sizes[node.input[1]] if node.op_type == "Conv" else 0, kept))
     return found
 
 
 def quantise(
-    model: onnx.ModelProto, thresholds: Mapping[str, float], float_nodes: Collection[str], name: str
+    model: onnx.ModelProto, ranges: Ranges, float_nodes: Collection[str], name: str, remainder: Remainder = "fp32"
 ) -> onnx.ModelProto:
     """`model`, a float32 graph, with every layer but `float_nodes` between int8 values; `model` is left as it was.
 
-    thresholds: the largest |x| that int8 is to reach, by tensor.
-    name:       for errors.
-    Raises FcnEdgeError where a tensor that a layer reads has no threshold.
+    remainder: what the float parts are to be in; fp16 raises the opset to 19, the first with float16 scales.
+    name:      for errors.
+    Raises FcnEdgeError where a tensor that a layer reads was not observed, or a value leaves float16's range.
     """
+    chosen = [node for node in _layers(model.graph) if node.name not in float_nodes]
+    missing = [value for node in chosen for value in _read(node) if value not in ranges.largest]
+    if missing:
+        raise FcnEdgeError(f"{name}: {missing[0]} was not observed, so it has no range. Calibrate this very file.")
+    quantised = _placed(model, ranges.largest, [node.name for node in chosen])
+    if remainder == "fp16":
+        _round_scales(quantised, model)
+    _correct_biases(quantised, model, ranges.means, chosen)
+    if remainder == "fp16":
+        quantised = version_converter.convert_version(quantised, HALF_OPSET)
+        halve(quantised, name)
+    return quantised
+
+
+def _placed(model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[str]) -> onnx.ModelProto:
+    """A copy of `model` with QuantizeLinear and DequantizeLinear before and after what the chosen layers read."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    chosen = [layer.name for layer in layers(model) if layer.name not in float_nodes]
-    missing = [
-        value
-        for node in model.graph.node
-        if node.name in chosen
-        for value in _read(node)
-        if value not in thresholds
-    ]
-    if missing:
-        raise FcnEdgeError(f"{name}: {missing[0]} was not observed, so it has no range. Calibrate this very file.")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    ranges = {key: TensorData(lowest=np.float32(-value), highest=np.float32(value)) for key, value in thresholds.items()}
+    if not chosen:
+        return copy
+    ranges = {name: TensorData(lowest=np.float32(-value), highest=np.float32(value)) for name, value in largest.items()}
     quantiser = QDQQuantizer(
         copy,
         per_channel=True,
@@ -93,10 +106,59 @@ def quantise(
             "OpTypesToExcludeOutputQuantization": list(QUANTISED),  # what reads it asks for int8, or not
         },
     )
-    if chosen:
-        quantiser.quantize_model()
+    quantiser.quantize_model()
     quantiser.model.topological_sort()
     return quantiser.model.model
+
+
+def _round_scales(quantised: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Give every scale a value that float16 has; weights are quantised anew with it."""
+    weights = {weight.name: weight for weight in quantised.graph.initializer}
+    floats = {weight.name: weight for weight in source.graph.initializer}
+    for node in quantised.graph.node:
+        if node.op_type != "DequantizeLinear":
+            continue
+        values, scale = node.input[0], node.input[1]
+        rounded = np.maximum(numpy_helper.to_array(weights[scale]), SMALLEST_HALF).astype(np.float16).astype(np.float32)
+        weights[scale].CopyFrom(numpy_helper.from_array(rounded, scale))
+        if values in weights:
+            array = numpy_helper.to_array(floats[values.removesuffix(WEIGHTS)])
+            steps = np.rint(array / rounded.reshape(-1, *[1] * (array.ndim - 1)))
+            weights[values].CopyFrom(numpy_helper.from_array(np.clip(steps, -STEPS, STEPS).astype(np.int8), values))
+
+
+def _correct_biases(
+    quantised: onnx.ModelProto, source: onnx.ModelProto, means: Mapping[str, np.ndarray], chosen: list[onnx.NodeProto]
+) -> None:
+    """Take out of each bias what rounding the weights adds to the output of its convolution on average.
+
+    A rounded kernel's sum is off, and on inputs that are never negative, as after a ReLU, so is each output channel;
+    a depthwise layer has too few weights for the errors to cancel. Nagel et al. 2019, "Data-Free Quantization Through
+    Weight Equalization and Bias Correction", section 4.2, here with means of real pictures.
+    """
+    weights = {weight.name: weight for weight in quantised.graph.initializer}
+    floats = {weight.name: numpy_helper.to_array(weight) for weight in source.graph.initializer}
+    for node in chosen:
+        if node.op_type != "Conv" or len(node.input) < 3:
+            continue
+        kernel, bias = floats[node.input[1]], floats[node.input[2]]
+        steps = numpy_helper.to_array(weights[node.input[1] + WEIGHTS]).astype(np.float64)
+        scale = numpy_helper.to_array(weights[node.input[1] + SCALES]).astype(np.float64)
+        off = (steps * scale.reshape(-1, 1, 1, 1) - kernel).sum(axis=(2, 3))  # (outputs, inputs of a group)
+        read = means[node.input[0]].reshape(-1, off.shape[1])  # (groups, inputs of a group)
+        shift = (off * np.repeat(read, len(off) // len(read), axis=0)).sum(axis=1)
+        corrected = (bias - shift).astype(np.float32)
+        weights[node.input[2]].CopyFrom(numpy_helper.from_array(corrected, node.input[2]))
+
+
+def _layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Convolutions and sums whose operands are all computed."""
+    weights = {weight.name for weight in graph.initializer}
+    return [
+        node
+        for node in graph.node
+        if node.op_type in QUANTISED and not any(value == "" or value in weights for value in _read(node))
+    ]
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

@@ -7,7 +7,7 @@ does not depend on the CPU at hand: kernels without VNNI saturate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fcn_edge.data import read_image
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.prepare import Size, lay_out, prepare
 from fcn_edge.quantization.qdq import layers, quantise
+from fcn_edge.quantization.thresholds import Ranges
 from fcn_edge.spec import ModelSpec
 
 PICTURES = 8  # 25,000 places of the scores of a network at 513 pixels
@@ -35,14 +36,13 @@ class Harm:
 def harms(
     model: onnx.ModelProto,
     spec: ModelSpec,
-    ranges: Mapping[str, float],
+    ranges: Ranges,
     pictures: Sequence[Path],
     size: int | Size | None = None,
     names: Iterable[str] | None = None,
 ) -> Iterator[tuple[str, Harm]]:
     """Each layer of `layers(model)` and its harm on a few pictures, taken evenly from `pictures`.
 
-    ranges: as `quantise` takes them.
     names:  of the layers; all where None.
     Raises FcnEdgeError where the file's output is not scores, DataError for a picture that cannot be read.
     """

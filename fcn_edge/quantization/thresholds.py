@@ -7,6 +7,7 @@ step is t/127, zero is 0 and -128 is not used (TensorRT takes no other zero poin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,8 +24,16 @@ CANDIDATES = 128  # thresholds that are tried; between two of them the loss diff
 SMALLEST = 1e-6  # the threshold of a tensor that was zero throughout: a step of zero could not be divided by
 
 
-def thresholds(observed: Observed, method: Method = "minmax", percentile: float = PERCENTILE) -> dict[str, float]:
-    """The largest |x| that int8 is to reach, for each tensor.
+@dataclass(frozen=True)
+class Ranges:
+    """What quantising needs to know of each tensor."""
+
+    largest: dict[str, float]  # |x| that int8 is to reach
+    means: dict[str, np.ndarray]  # float64 (C,): of each channel
+
+
+def ranges(observed: Observed, method: Method = "minmax", percentile: float = PERCENTILE) -> Ranges:
+    """Where int8 is to end for each tensor.
 
     method:     minmax: the largest value that was seen. percentile: that below which `percentile` of the values lie.
                 entropy: the least Kullback-Leibler divergence between the values and their quantised form (Migacz,
@@ -37,9 +46,8 @@ def thresholds(observed: Observed, method: Method = "minmax", percentile: float 
     if not 50 < percentile <= 100:
         raise UsageError(f"a percentile lies above 50 and is at most 100, unlike {percentile:g}.")
     choose = {"minmax": _minmax, "percentile": _percentile, "entropy": _entropy, "mse": _mse}[method]
-    return {
-        name: max(float(choose(histogram, percentile)), SMALLEST) for name, histogram in observed.histograms.items()
-    }
+    found = {name: max(float(choose(each, percentile)), SMALLEST) for name, each in observed.histograms.items()}
+    return Ranges(found, observed.means)
 
 
 def _minmax(histogram: Histogram, percentile: float) -> float:
