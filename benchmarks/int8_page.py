@@ -7,12 +7,14 @@ A figure that was not measured yet is said to be so.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from int8 import COUNTS, EVERY, FOLDER, IN_A_ROW, ROUNDS, WAYS, read
 
 MISSING = "not measured"
+UNCORRECTED = "without bias correction"  # measured before that was put in
 WORST = 10  # layers on the page
 PEER = "deeplabv3_mnv2_pascal_quant"
 QUANTISERS = {
@@ -31,6 +33,7 @@ def main() -> None:
         "RATES": rates_table(),
         "AGREEMENT": agreement_table(),
         "CALIBRATION": calibration_table(),
+        "REFUSED": table(["set", "answer"], read("refused").items()),
         "QUANTISERS": files_table({"ONNX Runtime, minmax": "fcn8s-lite, minmax, 64 pictures, default"} | QUANTISERS),
         "PEER": files_table({PEER: PEER}),
     }
@@ -68,7 +71,7 @@ def models_table() -> str:
     head = ["model", "form", f"`val/{EVERY}`", "`val`", "clean", "MB", "of float32's"]
     rows = []
     for model in measured_models():
-        sizes = dict(zip(("float32", "int8"), read("bytes").get(model, ()), strict=False))
+        sizes: dict[str, int] = dict(zip(["float32", "int8"], read("bytes").get(model, ()), strict=False))
         for form in (f"{model}, float32", f"{model}, bf16", default_form(model)):
             size = sizes.get("int8" if ", minmax" in form else form.split(", ")[1])
             cells = [figure(form, name, f"{model}, float32") for name in (f"val/{EVERY}", "val", "clean")]
@@ -82,11 +85,11 @@ def methods_table() -> str:
     head = ["model", "method", *(f"{count} pictures, {name}" for count in COUNTS for name in lists)]
     rows = []
     for model in measured_models():
-        for way in WAYS:
-            forms = [f"{model}, {way}, {count} pictures, default" for count in COUNTS]
+        for way, choice in itertools.product(WAYS, ("default", UNCORRECTED)):
+            forms = [f"{model}, {way}, {count} pictures, {choice}" for count in COUNTS]
             cells = [figure(form, name, f"{model}, float32") for form in forms for name in lists]
             if set(cells) != {MISSING}:
-                rows.append([f"`{model}`", way, *cells])
+                rows.append([f"`{model}`", way if choice == "default" else f"{way}, {choice}", *cells])
     return table(head, rows)
 
 

@@ -22,11 +22,13 @@ from fcn_edge.data import Sample
 from fcn_edge.data.calibration import Calibration
 from fcn_edge.errors import DataError, FcnEdgeError, UsageError
 from fcn_edge.quantization import budget as budgets
+from fcn_edge.quantization import measuring
 from fcn_edge.quantization.budget import REASON, Budget, fewest, fit_budget
 from fcn_edge.quantization.convert import Choices
 from fcn_edge.quantization.plot import draw
 from fcn_edge.quantization.qdq import FIRST, SCORES
 from fcn_edge.quantization.sensitivity import Harm, harm, harms, multiply_adds
+from fcn_edge.quantization.thresholds import Ranges
 from fcn_edge.spec import METADATA_KEY, ModelSpec, Output
 
 SPEC = ModelSpec("strongest", ("blue", "green", "red"), size=32, stride=1, sides="any", resize="native")
@@ -119,8 +121,9 @@ def test_harm_is_the_divergence_and_the_share_of_other_labels() -> None:
 
 def test_the_layer_that_reads_a_loud_channel_is_the_most_harmful(folder: Path, calibration: Calibration) -> None:
     model = onnx.load(folder / "strongest.onnx")
-    ranges = {"planes": 255.0, "a": 255.0, "b": float(LOUD), "c": float(LOUD)}
-    found = dict(harms(model, SPEC, ranges, calibration.pictures))
+    largest = {"planes": 255.0, "a": 255.0, "b": float(LOUD), "c": float(LOUD)}
+    reach = Ranges(largest, {name: np.zeros(3 if name == "planes" else 4) for name in largest})
+    found = dict(harms(model, SPEC, reach, calibration.pictures))
     assert list(found) == ["first", "fine", "coarse", "score"]
     assert found["fine"].changed == 0
     assert found["coarse"].changed > 0.2  # of the blocks; two in five differ by no step of 10
@@ -135,7 +138,7 @@ def test_multiply_adds_are_weights_times_places(folder: Path) -> None:
 def test_a_file_that_gives_labels_tells_no_harm(folder: Path, calibration: Calibration) -> None:
     labels = replace(SPEC, output=Output("labels"))
     with pytest.raises(FcnEdgeError, match="--output scores"):
-        next(harms(onnx.load(folder / "strongest.onnx"), labels, {}, calibration.pictures))
+        next(harms(onnx.load(folder / "strongest.onnx"), labels, Ranges({}, {}), calibration.pictures))
 
 
 # ---- the search
@@ -192,7 +195,7 @@ def test_an_interrupted_budget_goes_on_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     measured: list[str] = []
-    real = budgets.evaluate
+    real = measuring.evaluate
 
     def evaluate(segmenter, *arguments, **more):  # type: ignore[no-untyped-def]
         if len(measured) == 2:
@@ -200,7 +203,7 @@ def test_an_interrupted_budget_goes_on_where_it_stopped(
         measured.append(segmenter.spec.precision)
         return real(segmenter, *arguments, **more)
 
-    monkeypatch.setattr(budgets, "evaluate", evaluate)
+    monkeypatch.setattr(measuring, "evaluate", evaluate)
     with pytest.raises(KeyboardInterrupt):
         fit(folder, calibration, samples, cache=tmp_path)
     measured.clear()
