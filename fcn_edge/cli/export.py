@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,6 +14,8 @@ from fcn_edge.errors import UsageError, unknown
 if TYPE_CHECKING:
     import numpy as np
 
+    from fcn_edge.cli.quantise import Wanted
+    from fcn_edge.data.calibration import Calibration
     from fcn_edge.models.network import Network
     from fcn_edge.models.weights import Resolved
     from fcn_edge.onnx_export import Exported
@@ -26,6 +28,7 @@ EPILOG = common.examples(
     "fcn-edge export --weights runs/fcn8s-lite/fcn8s-lite.safetensors",
     "fcn-edge export --variant fcn8s-lite --weights untrained --output labels --out export/untrained.onnx",
     "fcn-edge export --precision fp16 --triton models",
+    "fcn-edge export --precision int8 --calib voc2012 --data VOCdevkit/VOC2012",
 )
 
 
@@ -46,8 +49,37 @@ def command(
     ] = None,
     padding: common.Padding = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32; or fp16, with what needs float32 kept in it.")
+        str, typer.Option("--precision", help="fp32; fp16, with what needs float32 kept in it; or int8, with --calib.")
     ] = "fp32",
+    calib: Annotated[
+        str | None,
+        typer.Option(
+            "--calib", help="int8: a calibration set, a data set's ROOT (its train list), or a picture folder."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="int8: ROOT with the set's pictures; ROOT:LIST labelled, for --max-drop."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="int8: at most so many pictures of --calib.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="int8: minmax (usual), percentile, entropy or mse.")
+    ] = None,
+    percentile: Annotated[
+        float | None, typer.Option("--percentile", help="int8: of --method percentile; 99.99 where absent.")
+    ] = None,
+    remainder: Annotated[
+        str | None, typer.Option("--remainder", help="int8: what the rest is in: fp32 (usual), or fp16 for TensorRT.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="int8: points of mean IoU that may be lost on --data ROOT:LIST, a list that is reported nowhere.",
+        ),
+    ] = None,
     input: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +103,8 @@ def command(
         Path | None, typer.Option("--deepstream", help="Write a model and nvinfer's configuration into this folder.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="Of DeepStream's network: the longer side of 16:9, or HxW.")
+        str | None,
+        typer.Option("--size", help="Of DeepStream's network, 16:9 by its longer side; of int8's while calibrating."),
     ] = None,
     quality: Annotated[
         Path | None, typer.Option("--quality", help="JSON with measured figures, for the file to carry.")
@@ -81,10 +114,13 @@ def command(
     json: common.Json = False,
 ) -> None:
     """Write a network as ONNX with dynamic N, H and W, checked against PyTorch on real photos."""
+    from fcn_edge.cli.quantise import Wanted
     from fcn_edge.folders import project_folder
 
     form = _Form.chosen(precision, input, output, triton, deepstream)
-    _check_places(out, triton, deepstream, size)
+    wanted = Wanted(calib, tuple(data or ()), count, method, percentile, remainder, max_drop)
+    wanted.check(precision)
+    _check_places(out, triton, deepstream, size, precision)
     folder = project_folder(project)
     shape = common.parse_padding(padding)
     if out is not None:
@@ -102,7 +138,10 @@ def command(
     if quality:
         spec = replace(spec, quality=_figures(quality))
     path = _path(folder, out, triton, deepstream, form.stem(spec.name, spec.padding))
-    exported, serving = _write(chosen.network, spec, path, form, triton, deepstream, common.parse_size(size), force)
+    int8 = _Int8(wanted, wanted.calibration(), folder / "calib") if precision == "int8" else None
+    exported, serving = _write(
+        chosen.network, spec, path, form, triton, deepstream, common.parse_size(size), force, int8
+    )
     _tell(exported, serving)
     if json:
         common.print_json(
@@ -111,6 +150,7 @@ def command(
                 "nodes": exported.nodes,
                 "megabytes": exported.megabytes,
                 "float32": exported.float32,
+                **({} if int8 is None else int8.document),
                 "serving": [str(path) for path in serving],
                 "weights": {"origin": chosen.origin, "path": None if chosen.path is None else str(chosen.path)},
                 "parity": [asdict(parity) for parity in exported.parity],
@@ -133,10 +173,8 @@ class _Form:
         cls, precision: str, input: str | None, output: str | None, triton: Path | None, deepstream: Path | None
     ) -> _Form:
         """What the options say, checked; DeepStream has defaults of its own."""
-        if precision == "int8":
-            raise UsageError("--precision int8 is not there yet. Take fp32 or fp16.")
         for option, value, known in (
-            ("precision", precision, ("fp32", "fp16")),
+            ("precision", precision, ("fp32", "fp16", "int8")),
             ("input", input or "frame", INPUTS),
             ("output", output or "scores", OUTPUTS),
         ):
@@ -163,7 +201,8 @@ class _Form:
         if self.input != "frame":
             given = PLANAR if self.input == "planar" else replace(PLANAR, mean=moments.mean, std=moments.std)
         result = spec.output if self.output != "labels" else Output("labels", 1, spec.output.grid)
-        return replace(spec, input=given, output=result, precision=cast("Precision", self.precision))
+        precision = "fp32" if self.precision == "int8" else self.precision  # it is made of a float32 file
+        return replace(spec, input=given, output=result, precision=cast("Precision", precision))
 
     def stem(self, name: str, padding: str | None) -> str:
         """The name of an export that is given none, without its ending."""
@@ -171,11 +210,13 @@ class _Form:
         return ".".join(part for part in parts if part not in ("same", "fp32", *self.usual))
 
 
-def _check_places(out: Path | None, triton: Path | None, deepstream: Path | None, size: str | None) -> None:
+def _check_places(
+    out: Path | None, triton: Path | None, deepstream: Path | None, size: str | None, precision: str
+) -> None:
     if out and (triton or deepstream):
         raise UsageError(f"--{'triton' if triton else 'deepstream'} names the folder, so drop --out.")
-    if size and not deepstream:
-        raise UsageError("a file takes any size, so --size goes with --deepstream alone.")
+    if size and not deepstream and precision != "int8":
+        raise UsageError("a file takes any size, so --size goes with --deepstream and --precision int8 alone.")
     common.parse_size(size)
 
 
@@ -195,6 +236,7 @@ def _write(
     deepstream: Path | None,
     size: int | tuple[int, int] | None,
     force: bool,
+    int8: _Int8 | None,
 ) -> tuple[Exported, list[Path]]:
     """The file, and what a server needs beside it."""
     from fcn_edge.onnx_export import export, serving
@@ -209,7 +251,10 @@ def _write(
     for place in places:
         _check_free(place, force)
     with sink_errors(path), serving.together(places) as temporary:
-        exported = export(network, spec, temporary[path], _photos(), probabilities=form.output == "probabilities")
+        float32 = temporary[path].with_suffix(".fp32") if int8 else temporary[path]
+        exported = export(network, spec, float32, _photos(), probabilities=form.output == "probabilities")
+        if int8:
+            exported = int8.write(exported, temporary[path], path, size)
         texts = beside(exported.spec)
         for place, text in texts.items():
             with sink_errors(place):
@@ -217,10 +262,35 @@ def _write(
     return replace(exported, path=path), list(texts)
 
 
+@dataclass
+class _Int8:
+    """How a float32 file becomes an int8 one; `document` is what became of it, for JSON."""
+
+    wanted: Wanted
+    calibration: Calibration
+    cache: Path
+    document: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def write(self, float32: Exported, out: Path, named: Path, size: int | tuple[int, int] | None) -> Exported:
+        """`float32`, which goes, in int8 at `out`; with a budget, its plot beside `named`, where `out` will be."""
+        from fcn_edge.cli import quantise
+        from fcn_edge.onnx_export import Exported
+
+        quantise.warn_of_size(float32.spec, size)
+        try:
+            made, budget = quantise.write(float32.path, out, self.wanted, self.calibration, size, _photos(), self.cache)
+        finally:
+            float32.path.unlink(missing_ok=True)
+        quantise.tell(made, float32.megabytes, budget, named)
+        self.document = {"layers": made.layers, "budget": None if budget is None else budget.document()}
+        return Exported(out, made.spec, made.nodes, made.megabytes, made.parity)
+
+
 def _tell(exported: Exported, serving: list[Path]) -> None:
+    reference = "the float32 file" if exported.spec.precision == "int8" else "PyTorch"
     for parity in exported.parity:
         common.say(
-            f"  {parity.size[0]}x{parity.size[1]}: {parity.label_agreement:.4%} of the labels as in PyTorch, "
+            f"  {parity.size[0]}x{parity.size[1]}: {parity.label_agreement:.4%} of the labels as in {reference}, "
             f"largest score difference {parity.largest_difference:.2g}"
         )
     if exported.float32:

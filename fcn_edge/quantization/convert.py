@@ -19,7 +19,7 @@ import onnx
 from fcn_edge.data import pictures_seen
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
-from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity
+from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, as_taken, compare, session
 from fcn_edge.prepare import Size
 from fcn_edge.quantization.observe import Progress, observe
 from fcn_edge.quantization.qdq import Layer, Remainder, layers, quantise
@@ -41,6 +41,7 @@ class Choices:
     size: int | Size | None = None  # of the network while calibrating; None: the model's own
     remainder: Remainder = "fp32"
     kept: Mapping[str, str] | None = None  # nodes that stay in float, and why; None: those of `qdq.layers`
+    budget: Mapping[str, Any] | None = None  # for the spec: what it was and what was measured, where that chose `kept`
 
 
 @dataclass(frozen=True)
@@ -127,28 +128,28 @@ def _provenance(
         **({"percentile": choices.percentile} if choices.method == "percentile" else {}),
         "float": {reason: [layer.name for layer in chosen if layer.kept == reason] for reason in reasons},
         "int8_layers": sum(layer.kept is None for layer in chosen),
+        **({"budget": dict(choices.budget)} if choices.budget else {}),
     }
 
 
 def _parity(spec: ModelSpec, source: Path, file: Path, photos: Sequence[np.ndarray]) -> list[Parity]:
     """Both files on every photo at every size of `PARITY_SIZES`, in ONNX Runtime."""
-    import onnxruntime
-
-    sessions = [onnxruntime.InferenceSession(str(each), providers=["CPUExecutionProvider"]) for each in (source, file)]
+    sessions = [session(replace(spec, precision="fp32", remainder=None), source), session(spec, file)]
     found = []
     for size in PARITY_SIZES:
         side = (spec.side(size[0]), spec.side(size[1]))
         frames = np.stack([cv2.resize(photo, side[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
-        expected, got = (np.asarray(session.run(None, {"frame": frames})[0]) for session in sessions)
-        if expected.shape != got.shape or not np.isfinite(got).all():
+        expected, got = (np.asarray(each.run(None, {"frame": as_taken(spec, frames)})[0]) for each in sessions)
+        if not np.isfinite(got).all():
             raise FcnEdgeError(
                 f"{spec.name}: at {side[0]}x{side[1]} the int8 file gives no scores. Nothing was written."
             )
-        agreement = float((expected.argmax(1) == got.argmax(1)).mean())
+        parity = compare(side, expected, got)
+        agreement = parity.label_agreement
         if spec.trained and agreement < AGREEMENT:
             raise FcnEdgeError(
                 f"{spec.name}: at {side[0]}x{side[1]} {agreement:.2%} of the int8 file's labels are float32's, "
                 f"{AGREEMENT:.0%} are needed. Nothing was written. Calibrate on pictures like those that it will meet."
             )
-        found.append(Parity(side, agreement, float(np.abs(expected - got).max())))
+        found.append(parity)
     return found

@@ -33,6 +33,12 @@ def cpu_flags() -> frozenset[str]:
     return frozenset((info.get("flags") or info.get("Features") or "").split())
 
 
+def saturates() -> bool:
+    """Whether the CPU adds pairs of int8 products in 16 bits, where they may not fit: x86 without VNNI."""
+    flags = cpu_flags()
+    return "avx2" in flags and not flags & {"avx_vnni", "avx512_vnni", "amx_int8"}
+
+
 def physical_cores() -> int:
     """Cores that this process may use, each counted once however many threads it runs at a time."""
     if not hasattr(os, "sched_getaffinity"):

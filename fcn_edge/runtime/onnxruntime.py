@@ -17,7 +17,7 @@ from fcn_edge.runtime.common import (
     which_output,
     wrong_shape,
 )
-from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.runtime.host import cpu_device, physical_cores, saturates
 from fcn_edge.spec import ModelSpec
 
 TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -49,6 +49,10 @@ class OnnxRuntime:
         options: Any = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = FATAL
+        if spec.remainder == "fp16":  # optimised, its casts and scales are fused to wrong labels (1.31)
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if spec.precision == "int8" and saturates():
+            options.add_session_config_entry("session.x64quantprecision", "1")  # exact sums, at some cost
         try:
             self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base but this
