@@ -110,10 +110,11 @@ def command(
     # all that is answered before torch is there, which takes seconds
     if cache_features and not freeze_trunk:
         raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
-    figures = _recipe(recipe, variant, padding, soft=teacher is not None, qat=qat)
+    int8 = find(qat) if qat else None
+    figures = _recipe(recipe, variant, padding, soft=teacher is not None, int8=int8)
     opened = open_data(data, split, default="train")
     validated_on = open_data(val, default="val") if val else None
-    weights = weights or (_weights_of(qat) if qat else None)
+    weights = weights or (_weights_of(int8) if int8 else None)
     taught_by = find(teacher) if teacher else None
     _check_weights(weights)
     folder = out or project_folder(project) / "runs" / figures.variant
@@ -136,7 +137,7 @@ def command(
         nodes=num_nodes,
         lists=tuple(Path(text).name for text in lists),
         normalisation=normalisation,
-        int8=qat,
+        int8=int8,
     )
     if steps is not None:
         session = replace(session, recipe=figures.in_steps(steps, session.steps))
@@ -148,10 +149,10 @@ def command(
     checkpoint = folder / f"{figures.variant}.safetensors"
     common.say(
         f"{checkpoint}; {folder / 'model-card.md'}; curves: {folder / 'curves.png'}. "
-        f"Next: fcn-edge export --weights {checkpoint}"
+        f"Next: fcn-edge export --weights {checkpoint}{' --precision int8 --calib SET' if int8 else ''}"
     )
     if json:
-        quality, kind = last_quality(folder), ("val" if val else "held_back") + ("_int8" if qat else "")
+        quality, kind = last_quality(folder), ("val" if val else "held_back") + ("_int8" if int8 else "")
         figures_of_it = {f"{name}_{kind}": value for name, value in (quality._asdict() if quality else {}).items()}
         common.print_json({"checkpoint": str(checkpoint), "steps": session.steps, **figures_of_it})
 
@@ -202,6 +203,8 @@ def _beginning(session: Session, begun: Progress) -> str:
         return f"finished already, all {begun.steps} steps; --force starts anew"
     computed = "bfloat16" if precision() == "bf16-mixed" else "float32"
     figures = f"{begun.steps} steps of {session.recipe.batch} pictures, in {computed}"
+    if session.int8:
+        figures += f", rounded as in {session.int8}"
     return f"going on from step {begun.step} of {figures}" if begun.step else f"{session.recipe.variant}: {figures}"
 
 
@@ -227,22 +230,22 @@ def _check_weights(weights: str | None) -> None:
 def _weights_of(int8: Path) -> str:
     """The bundled weights of an int8 file's variant, where none are named."""
     from fcn_edge.errors import UsageError
-    from fcn_edge.runtime.files import bundled, read_spec
+    from fcn_edge.runtime.files import bundled
+    from fcn_edge.training.qat import calibrated
 
-    variant = read_spec(int8).variant
+    variant = calibrated(int8).variant
     if variant not in bundled():
         raise UsageError(f"--qat {int8} wants the weights that it was made from: --weights CHECKPOINT.")
     return str(bundled()[variant].with_suffix(".safetensors"))
 
 
-def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool, qat: Path | None) -> Recipe:
+def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool, int8: Path | None) -> Recipe:
     from dataclasses import replace
     from typing import cast, get_args
 
     from fcn_edge import models
     from fcn_edge.errors import DataError, UsageError, unknown
     from fcn_edge.resources import folder
-    from fcn_edge.runtime.files import find, read_spec
     from fcn_edge.spec import Padding
     from fcn_edge.training.recipe import find_recipe, read_recipe
 
@@ -251,8 +254,10 @@ def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: b
     if padding is not None and padding not in get_args(Padding):
         raise unknown("padding", padding, get_args(Padding))
     spec = None
-    if qat is not None:
-        spec = read_spec(find(qat))
+    if int8 is not None:
+        from fcn_edge.training.qat import calibrated
+
+        spec = calibrated(int8)
         variant, padding = variant or spec.variant, padding or spec.padding
     found = path or (folder("recipes") / "qat.toml" if spec else find_recipe(variant or common.DEFAULT_MODEL))
     figures = read_recipe(found)

@@ -3,8 +3,8 @@
 Where, and in which steps, is read from a calibrated file, not decided anew. The steps of what is read stay as they
 were calibrated: one that moves with every batch changes what all weights behind it mean, and small rates do not follow
 (NVIDIA's guide to its pytorch-quantization toolkit, "Quantization Aware Training", says the same). Those of the weights
-follow the weights, as in an export. So nothing is learnt but the weights, and a run's state and checkpoint are those of
-any other.
+follow the weights, and what they are off on average is taken out of the biases, as in an export. So nothing is learnt
+but the weights, and a run's state and checkpoint are those of any other.
 
 The values that a mean over the map takes are not rounded before it, though the file rounds them for the convolution
 beside it: over hundreds of positions what rounding adds and takes evens out.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fcn_edge.errors import ModelError
+from fcn_edge.errors import ModelError, SpecError
 from fcn_edge.runtime.files import read_spec
 
 if TYPE_CHECKING:  # onnx is there where files are exported, and training does without
@@ -46,6 +46,7 @@ class Rounding:
     reads: dict[str, float]  # the step of what the convolution with this weight reads
     weights: frozenset[str]  # those that are int8, each channel in steps of a 127th of its largest
     sums: dict[tuple[Reached, Reached], tuple[float, float]]  # the steps of both terms, by where these come from
+    corrected: frozenset[str] = frozenset()  # those of `weights` whose mean error an export takes out of the bias
 
 
 def calibrated(path: Path) -> ModelSpec:
@@ -53,7 +54,10 @@ def calibrated(path: Path) -> ModelSpec:
     mend = "Name what `fcn-edge export --precision int8 --calib SET` wrote."
     if path.suffix != ".onnx":
         raise ModelError(f"{path} is no ONNX file. {mend}")
-    spec = read_spec(path)
+    try:
+        spec = read_spec(path)
+    except SpecError as error:
+        raise ModelError(f"{path} does not say what it is. {mend}") from error
     if spec.precision != "int8":
         raise ModelError(f"{path} is {spec.precision}, so it has no ranges to train within. {mend}")
     if not isinstance(spec.provenance.get("int8"), dict):
@@ -89,6 +93,7 @@ def rounding(path: Path, network: Network, spec: ModelSpec) -> Rounding:
     weights = _Weights(network, path)
     reads: dict[str, float] = {}
     int8: set[str] = set()
+    corrected: set[str] = set()
     sums: dict[tuple[Reached, Reached], tuple[float, float]] = {}
     reached: dict[str, Reached] = {}
     for node in graph.node:
@@ -98,6 +103,7 @@ def rounding(path: Path, network: Network, spec: ModelSpec) -> Rounding:
             name = weights.take(node.input[1] if source is None else source.input[0], _weight(node, source, constants))
             if source is not None:
                 int8.add(name)
+                corrected.update([name] if len(node.input) > 2 else [])
             if steps[0] is not None:
                 reads[name] = steps[0]
         terms = [reached.get(value, frozenset()) for value in node.input]
@@ -105,7 +111,7 @@ def rounding(path: Path, network: Network, spec: ModelSpec) -> Rounding:
             sums[terms[0], terms[1]] = steps[0], steps[1]
         both: Reached = frozenset({name}) if node.op_type == "Conv" else frozenset().union(*terms)
         reached.update(dict.fromkeys(node.output, frozenset() if node.op_type == "Shape" else both))  # a size is none
-    found = Rounding(reads, frozenset(int8), sums)
+    found = Rounding(reads, frozenset(int8), sums, frozenset(corrected))
     _check(found, network, path, spec)
     return found
 
@@ -135,11 +141,16 @@ class FakeInt8(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = self._names.get(args[1]) if func is torch.conv2d else None
+        shift = None
         if name is not None:
-            args = (*self._convolved(name, args[0], args[1]), *args[2:])
+            x, weight = self._convolved(name, args[0], args[1])
+            shift = _shift(args[0], weight - args[1]) if name in self.where.corrected else None
+            args = (x, weight, *args[2:])
         elif func in ADDS:
             args = (*self._added(args[0], args[1]), *args[2:])
         result = func(*args, **(kwargs or {}))
+        if shift is not None:
+            result = result - shift.to(result.dtype)
         if isinstance(result, Tensor):
             reached = _reached(args) if name is None else frozenset({name})
             if reached:
@@ -197,6 +208,17 @@ def _round_weight(weight: Tensor) -> Tensor:
     steps = weight.detach().float().abs().amax((1, 2, 3)).clamp(min=SMALLEST) / STEPS
     zeros = torch.zeros_like(steps, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight.float(), steps, zeros, 0, -STEPS, STEPS)
+
+
+@torch.no_grad()
+def _shift(x: Tensor, off: Tensor) -> Tensor:
+    """What weights that are `off` add to each output channel on average, (1, O, 1, 1), by the means of this very `x`.
+
+    An export takes it out of the biases, by means of the calibration pictures: `qdq.quantise`.
+    """
+    sums = off.sum((2, 3))  # (outputs, inputs of a group)
+    means = x.float().mean((0, 2, 3)).reshape(-1, sums.shape[1])  # (groups, inputs of a group)
+    return (sums.reshape(len(means), -1, sums.shape[1]) * means[:, None]).sum(2).reshape(1, -1, 1, 1)
 
 
 def _step(node: onnx.NodeProto | None, constants: dict[str, onnx.TensorProto]) -> float | None:

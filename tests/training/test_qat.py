@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fcn_edge import models
+from fcn_edge.cli.train import EPILOG
 from fcn_edge.cli.train import command as train_command
 from fcn_edge.data import open_data, read_image
 from fcn_edge.data.calibration import Calibration
@@ -33,6 +37,7 @@ from fcn_edge.training.qat import FakeInt8, Rounding, calibrated, rounding
 from fcn_edge.training.recipe import Recipe
 from fcn_edge.training.session import Session
 
+EXAMPLES = [line.strip() for line in EPILOG.splitlines() if "--qat" in line]
 RECIPE = Recipe(
     "summed", steps=12, batch=4, crop=64, longer_side=(64, 96), rate=1e-2, warmup=1, hold_back=4, pretrained_rate=1.0
 )
@@ -108,6 +113,15 @@ def photo(side: int) -> np.ndarray:
     return np.ascontiguousarray(read_image(demo_photos()[0])[None, :side, :side])
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory) -> Path:
+    """An int8 file of the bundled default."""
+    calibration = Calibration("photos", tuple(demo_photos()), "ab" * 32)
+    out = tmp_path_factory.mktemp("project") / "export/fcn8s-lite.int8.onnx"
+    photos = [read_image(path) for path in demo_photos()]
+    return to_int8(bundled()["fcn8s-lite"], out, calibration, Choices(), photos).path
+
+
 class TestRounding:
     @pytest.mark.parametrize("choices", [Choices(), Choices(method="mse")], ids=str)
     def test_a_network_of_batch_norm_and_sums_computes_what_its_int8_file_does(self, tmp_path, choices):
@@ -122,15 +136,12 @@ class TestRounding:
             exact = network(torch.from_numpy(frame)).numpy()
             with FakeInt8(network, where):
                 rounded = network(torch.from_numpy(frame)).numpy()
-        # what is left: values that lie between two steps, within float32's rounding
-        assert np.abs(rounded - expected).mean() < 0.05 * np.abs(exact - expected).mean()
+        # what is left: biases corrected by the means of this frame here, of the calibration picture there
+        assert np.abs(rounded - expected).mean() < 0.5 * np.abs(exact - expected).mean()
 
-    def test_a_bundled_network_does_too(self, tmp_path):
+    def test_a_bundled_network_does_too(self, shipped):
         """62 convolutions, 10 residual sums and that of local features and context; rounded 62 times in a row."""
-        weights = bundled()["fcn8s-lite"].with_suffix(".safetensors")
-        calibration = Calibration("photos", tuple(demo_photos()), "ab" * 32)
-        photos = [read_image(path) for path in demo_photos()]
-        file = to_int8(bundled()["fcn8s-lite"], tmp_path / "i.onnx", calibration, Choices(), photos).path
+        weights, file = bundled()["fcn8s-lite"].with_suffix(".safetensors"), shipped
         network, _ = load(weights)
         where = rounding(file, network, calibrated(file))
         assert (len(where.reads), len(where.weights), len(where.sums)) == (62, 62, 11)
@@ -168,6 +179,20 @@ class TestRounding:
             ["normed.0.weight"],
             ["first.weight", "plain.weight"],
         ]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_help_trains(example, shipped):
+    """The bundled weights are those that the file was made from."""
+    project = shipped.parents[1]
+    draw_data(project / "VOCdevkit/VOC2012", count=20)
+    arguments = [sys.executable, "-m", "fcn_edge", *shlex.split(example)[1:]]
+    done = subprocess.run(arguments, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "fcn8s-lite: 2 steps of 16 pictures" in done.stderr
+    assert "rounded as in export/fcn8s-lite.int8.onnx" in done.stderr
+    assert done.stderr.rstrip().endswith("--precision int8 --calib SET")
+    assert read_spec(project / "runs/fcn8s-lite/fcn8s-lite.safetensors").provenance["recipe"]["crop"] == 321
 
 
 class TestRun:
