@@ -28,7 +28,7 @@ EPILOG = common.examples(
     "fcn-edge export --weights runs/fcn8s-lite/fcn8s-lite.safetensors",
     "fcn-edge export --variant fcn8s-lite --weights untrained --output labels --out export/untrained.onnx",
     "fcn-edge export --precision fp16 --triton models",
-    "fcn-edge export --precision int8 --calib voc2012 --data VOCdevkit/VOC2012",
+    "fcn-edge export --precision int8 --calib photos --remainder fp16",
 )
 
 

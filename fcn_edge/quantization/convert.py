@@ -67,7 +67,7 @@ def to_int8(
 ) -> Int8:
     """Write the float32 file `source` in int8 to `out`; a file that fails a check is not left behind.
 
-    photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them.
+    photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them, where the network was trained.
     cache:  a folder for what was observed on the pictures.
     Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `ranges`.
     """
@@ -94,7 +94,7 @@ def to_int8(
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         onnx.save(quantised, file)
-        parity = _parity(told, source, file, photos)
+        parity = _parity(told, source, file, photos) if len(photos) else []
     return Int8(out, told, len(quantised.graph.node), out.stat().st_size / 1e6, chosen, parity)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -102,12 +103,12 @@ class _Counting:
 
     def _load(self, file: Path) -> None:
         try:
-            with np.load(file, allow_pickle=False) as saved:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
                 if str(saved["key"]) == self._key and list(saved["names"]) == self.names:
                     counts, tops, done = saved["counts"], saved["tops"], int(saved["done"])
                     sums = np.split(saved["sums"], np.cumsum(saved["channels"])[:-1])
                     self._counts, self._tops, self._sums, self.done = counts, tops, sums, done
-        except (OSError, ValueError, KeyError, EOFError):  # cut off, or of another kind: counted anew
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # cut off, or of another kind: counted anew
             return
 
     def add(self, tensors: Sequence[np.ndarray], picture: Path) -> None:
@@ -118,7 +119,7 @@ class _Counting:
             largest = float(_largest(flat))
             if not np.isfinite(largest):
                 raise FcnEdgeError(f"{name} holds a value that is not finite on {picture}: the network is broken.")
-            while largest > self._tops[index]:
+            while largest > 0 and largest >= self._tops[index]:
                 self._widen(index, largest)
             if self._tops[index] > 0:
                 _count(flat, BINS / self._tops[index], self._counts[index])
@@ -129,7 +130,8 @@ class _Counting:
     def _widen(self, index: int, largest: float) -> None:
         """Twice the range, each two bins as one; the first value that is not zero sets it."""
         if self._tops[index] == 0:
-            self._tops[index] = 2.0 ** np.ceil(np.log2(largest))  # so that all pictures' bins coincide in any order
+            # A power of two above it: so all pictures' bins coincide, in any order.
+            self._tops[index] = 2.0 ** (np.floor(np.log2(largest)) + 1)
             return
         halves = self._counts[index].reshape(-1, 2).sum(axis=1)
         self._counts[index] = np.concatenate([halves, np.zeros(BINS // 2, np.int64)])

@@ -46,7 +46,10 @@ def ranges(observed: Observed, method: Method = "minmax", percentile: float = PE
     if not 50 < percentile <= 100:
         raise UsageError(f"a percentile lies above 50 and is at most 100, unlike {percentile:g}.")
     choose = {"minmax": _minmax, "percentile": _percentile, "entropy": _entropy, "mse": _mse}[method]
-    found = {name: max(float(choose(each, percentile)), SMALLEST) for name, each in observed.histograms.items()}
+    found = {
+        name: max(float(choose(each, percentile)), SMALLEST) if each.largest else SMALLEST
+        for name, each in observed.histograms.items()
+    }
     return Ranges(found, observed.means)
 
 

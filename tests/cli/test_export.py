@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,9 @@ from loopback import serving, whole
 
 from fcn_edge.cli.export import EPILOG
 from fcn_edge.models.checkpoint import save_checkpoint, untrained
+from fcn_edge.resources import demo_photos
 
+INT8 = ["--precision", "int8", "--calib", "photos"]
 EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startswith("fcn-edge ")]
 
 
@@ -24,6 +27,7 @@ EXAMPLES = [line.strip() for line in EPILOG.splitlines() if line.strip().startsw
 def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
     (tmp_path / "runs/fcn8s-lite").mkdir(parents=True)
     save_checkpoint(tmp_path / "runs/fcn8s-lite/fcn8s-lite.safetensors", *untrained("fcn8s-lite"))
+    shutil.copytree(demo_photos()[0].parent, tmp_path / "photos", ignore=shutil.ignore_patterns("*.md"))
     command = [sys.executable, "-m", "fcn_edge", *shlex.split(example)[1:], "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -43,15 +47,27 @@ def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
         (["--variant", "fcn-alexnet-owt"], 1, "--weights alexnet --data ...; or --weights untrained"),
         (["--out", "/proc/nowhere/x.onnx"], 1, "/proc/nowhere/x.onnx: cannot be written"),
         (["--project", "nowhere"], 2, "--project nowhere is no folder"),
-        (["--precision", "int8"], 2, "--precision int8 is not there yet. Take fp32 or fp16."),
-        (["--precision", "half"], 2, "there is no precision 'half'. Known: fp16, fp32"),
+        (["--precision", "half"], 2, "there is no precision 'half'. Known: fp16, fp32, int8"),
+        (["--precision", "int8"], 2, "--precision int8 needs pictures to calibrate with: --calib SET"),
+        (["--calib", "photos"], 2, "--calib goes with --precision int8 alone."),
+        ([*INT8, "--remainder", "bf16"], 2, "there is no remainder 'bf16'. Known: fp16, fp32"),
+        ([*INT8, "--percentile", "99"], 2, "--percentile goes with --method percentile."),
+        (
+            [*INT8, "--method", "max"],
+            2,
+            "there is no calibration method 'max'. Known: entropy, minmax, mse, percentile",
+        ),
+        ([*INT8, "--max-drop", "0.5"], 2, "--max-drop is measured on labelled pictures: name them"),
+        ([*INT8, "--max-drop", "0"], 2, "--max-drop is measured on labelled pictures: name them"),
+        (INT8, 1, "photos: there is no such calibration set or folder."),
+        (["--precision", "int8", "--calib", "voc2012"], 2, "--data"),
         (["--input", "rgb"], 2, "Known: frame, normalised, planar"),
         (["--triton", "a", "--deepstream", "b"], 2, "Name one at a time."),
         (["--triton", "a", "--out", "b.onnx"], 2, "--triton names the folder, so drop --out."),
         (["--deepstream", "a", "--input", "frame"], 2, "DeepStream feeds float planes, not frames"),
         (["--deepstream", "a", "--output", "labels"], 2, "labels are not made for: drop --output."),
         (["--deepstream", "a", "--size", "big"], 2, "--size big is no size"),
-        (["--size", "513"], 2, "--size goes with --deepstream alone."),
+        (["--size", "513"], 2, "--size goes with --deepstream and --precision int8 alone."),
         (["--triton", "/proc/nowhere"], 1, "cannot be written"),
     ],
 )

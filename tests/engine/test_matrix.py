@@ -11,20 +11,25 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from forms import FORMS, IDS, narrow
 
+from fcn_edge.data.calibration import Calibration
 from fcn_edge.engine.builder import build
 from fcn_edge.engine.inspection import MULTIPLYING, check_achieved, type_name
 from fcn_edge.engine.profiles import Options, Profile
 from fcn_edge.engine.versions import load
 from fcn_edge.models.checkpoint import untrained
 from fcn_edge.onnx_export import export
+from fcn_edge.quantization import Choices, to_int8
+from fcn_edge.resources import demo_photos
+from fcn_edge.spec import ModelSpec
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this platform")
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 ONE = Options(targets=("8.9",))  # a target more is time more, and nothing new of the graph
 KERNEL = re.compile(r"^Name: .*?, LayerType: (\w+), Inputs: \[ \{.*?Datatype: (\w+)", re.MULTILINE)
 WEIGHED = """
@@ -42,6 +47,17 @@ def profiles(spec) -> list[Profile]:
     return [Profile(small, usual, large, (1, 1, 2)), Profile(usual, usual, usual)]
 
 
+def write(network, spec, precision: str, folder: Path) -> tuple[Path, ModelSpec]:
+    """The network's file in that precision; int8 calibrated on the demo photos."""
+    if precision != "int8":
+        exported = export(network, replace(spec, precision=precision), folder / "model.onnx", (), ())
+        return exported.path, exported.spec
+    float32 = export(network, spec, folder / "float32.onnx", (), ()).path
+    photos = Calibration("demo", tuple(demo_photos()), "demo")
+    made = to_int8(float32, folder / "model.onnx", photos, Choices(size=(64, 96)), ())
+    return made.path, made.spec
+
+
 def kernels(lines: list[tuple[int, str]]) -> dict[str, int]:
     """Multiplying kernels by type, from the table of the engine's layers that the builder logs: no GPU can load it."""
     tables = [text for _, text in lines if text.startswith("Layers:")]
@@ -54,8 +70,7 @@ def kernels(lines: list[tuple[int, str]]) -> dict[str, int]:
 def test_it_builds_in_dynamic_and_static_profiles_and_keeps_its_precision(variant, padding, precision, tmp_path):
     with narrow():
         network, spec = untrained(variant, padding=padding)
-    spec = replace(spec, precision=precision)
-    path = export(network, spec, tmp_path / "model.onnx", (), ()).path
+    path, spec = write(network, spec, precision, tmp_path)
     with load("tensorrt-rtx").listening() as lines:
         built = build(path, spec, "tensorrt-rtx", profiles(spec), tmp_path, ONE)
     counted = built.sidecar.precision.network
@@ -70,7 +85,7 @@ def test_it_builds_in_dynamic_and_static_profiles_and_keeps_its_precision(varian
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_whole_network_builds_within_a_runners_memory(variant, padding, precision, tmp_path, capsys):
     network, spec = untrained(variant, padding=padding)
-    path = export(network, replace(spec, precision=precision), tmp_path / "model.onnx", (), ()).path
+    path, spec = write(network, spec, precision, tmp_path)
     del network
     usual = f"{spec.side(399)}x{spec.side(600)}"
     shapes = ["--min", "33x33", "--opt", usual, "--max", f"{spec.side(947)}x{spec.side(960)}"]

@@ -179,6 +179,15 @@ def test_a_budget_that_holds_at_once_moves_nothing(
     assert "no layer had to leave int8" in wide.summary().lower()
 
 
+def test_the_float_file_may_be_called_anything(
+    folder: Path, calibration: Calibration, samples: list[Sample], tight: Budget, tmp_path: Path
+) -> None:
+    file = tmp_path / ".strongest.12.part"
+    file.write_bytes((folder / "strongest.onnx").read_bytes())
+    found = fit_budget(file, calibration, Choices(), samples, 1.0, backend="onnxruntime")
+    assert found.kept == tight.kept
+
+
 def test_layers_that_are_named_stay_in_float_for_their_reason(
     folder: Path, calibration: Calibration, samples: list[Sample]
 ) -> None:
