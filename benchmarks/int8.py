@@ -1,7 +1,7 @@
 """docs/int8.md: what int8 costs in accuracy and brings in speed, by method, by pictures, by layers.
 
     python benchmarks/int8.py accuracy MODELS --voc VOC --extra EXTRA
-    python benchmarks/int8.py budget MODELS --voc VOC --labelled EXTRA:people --max-drop 0.1
+    python benchmarks/int8.py budget MODELS --voc VOC --ways minmax --labelled EXTRA:people --max-drop 0.1
     python benchmarks/int8.py accuracy MODELS --voc VOC --extra EXTRA --choices "less 1" "less 4"     # after it
     python benchmarks/int8.py file peer.tflite --spec benchmarks/peers/peer.toml --voc VOC --extra EXTRA
     python benchmarks/int8.py agreement MODELS --voc VOC
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import itertools
 import json
 import random
 import resource
@@ -48,19 +49,21 @@ from fcn_edge.quantization.convert import Choices
 from fcn_edge.quantization.observe import observe
 from fcn_edge.quantization.plot import draw
 from fcn_edge.quantization.qdq import FIRST, SCORES, SUMS, layers, quantise
-from fcn_edge.quantization.thresholds import ranges
+from fcn_edge.quantization.thresholds import PERCENTILE, ranges
 from fcn_edge.resources import demo_photos
 from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
 from fcn_edge.runtime.openvino import OpenVino
 from fcn_edge.segmenter import Segmenter
 from fcn_edge.spec import METADATA_KEY, from_json
 
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [each for each in sys.path if Path(each).resolve() != HERE]  # onnxruntime imports a float16 of its own
 FOLDER = Path("docs/int8")
 WAYS = ("minmax", "percentile 99.9", "percentile 99.99", "percentile 99.999", "entropy", "mse")
 COUNTS = (16, 64, 400)
 EVERY = 4  # picture of `val`: 363
 PHOTOS_EVERY = 20  # picture of `val`, to compare labels on: 73
-ROUNDS, IN_A_ROW = 15, 3
+IN_A_ROW = 3
 CHOICES = {  # which of the layers that stay in float by default are int8 too
     "default": (),
     "and the first convolution": (FIRST,),
@@ -106,6 +109,7 @@ def arguments() -> argparse.Namespace:
     add("refused", help="what bad calibration sets are answered").set_defaults(do=measure_refused)
     command = add("rates", help="milliseconds of all forms in turn")
     command.add_argument("--peer", type=Path, help="the int8 peer")
+    command.add_argument("--rounds", type=int, default=15, help="each form is timed three times a round")
     command.set_defaults(do=measure_rates)
     return parser.parse_args()
 
@@ -143,7 +147,7 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
     watched = progress(f"{source.stem}, {form.pictures} pictures", form.pictures)
     observed = observe(source, given.pictures, given.identity, cache=options.work, progress=watched)
     method, _, percentile = form.way.partition(" ")
-    reach = ranges(observed, method, float(percentile or 99.99))  # type: ignore[arg-type]
+    reach = ranges(observed, method, float(percentile or PERCENTILE))  # type: ignore[arg-type]
     model = onnx.load(source)
     kept = {each.name for each in layers(model) if each.kept and each.kept not in CHOICES.get(form.choice, ())}
     if form.choice.startswith("less "):
@@ -154,7 +158,7 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
 
 def most_harmful(name: str) -> list[str]:
     """Layers that are int8 by default, the most harmful first, as `budget` found."""
-    listed = [each for each in read(f"{name}.budget")["layers"] if each["float"] in (None, REASON)]
+    listed = [each for each in read(f"{name}.minmax.budget")["layers"] if each["float"] in (None, REASON)]
     return [each["name"] for each in sorted(listed, key=lambda each: -each["divergence"])]
 
 
@@ -210,12 +214,15 @@ def measure(key: str, segmenter: Segmenter, samples: Sequence[Sample]) -> None:
 
 def measure_budget(options: argparse.Namespace) -> None:
     samples = open_data([options.labelled]).samples
-    for source in options.models:
+    for source, way in itertools.product(options.models, options.ways):
+        method, _, percentile = way.partition(" ")
+        choices = Choices(method, float(percentile or PERCENTILE))  # type: ignore[arg-type]
         given = calibration(options.voc, options.counts[0])
-        found = fit_budget(source, given, Choices(), samples, options.max_drop, options.work, "openvino", track=track)
+        found = fit_budget(source, given, choices, samples, options.max_drop, options.work, "openvino", track=track)
         print(f"{found.table()}\n{found.summary()}", file=sys.stderr)
-        write(f"{source.stem}.budget", found.document())
-        draw(found, FOLDER / f"{source.stem}.budget.png")
+        name = f"{source.stem}.{way.replace(' ', '_')}.budget"
+        write(name, found.document() | {"way": way})
+        draw(found, FOLDER / f"{name}.png")
 
 
 # ---- agreement, time, memory
@@ -249,12 +256,12 @@ def measure_calibration(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.square:
             pictures = [square(path, options.square, Path(folder)) for path in pictures]
-        start = time.monotonic()
+        start, busy = time.monotonic(), time.process_time()
         observe(source, pictures, "measured", options.square, None, progress(f"{source.stem}, {count} pictures", count))
-        seconds = time.monotonic() - start
+        seconds, busy = time.monotonic() - start, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     size = f"{options.square}x{options.square}" if options.square else "the model's own size"
-    found = {"seconds": seconds, "gigabytes": peak, "pictures": count, "size": size, "cpu": cpu()}
+    found = {"seconds": seconds, "cpu_seconds": busy, "gigabytes": peak, "pictures": count, "size": size, "cpu": cpu()}
     write("calibration", read("calibration") | {f"{source.stem}, {count} pictures": found})
     print(source.stem, found, file=sys.stderr)
 
@@ -308,7 +315,7 @@ def measure_rates(options: argparse.Namespace) -> None:
     frame = read_image(next(path for path in demo_photos() if path.stem == "astronaut"))
     opened = enter(options)
     taken: dict[str, list[float]] = {name: [] for name in opened}
-    for turn in track(range(ROUNDS + 1), "Rounds", ROUNDS + 1):
+    for turn in track(range(options.rounds + 1), "Rounds", options.rounds + 1):
         for name, segmenter in opened.items():
             seconds = [segmenter.segment(frame).timings["infer"] for _ in range(1 + IN_A_ROW)]
             if turn:  # the first round compiles, the first of each turn warms the caches
@@ -319,7 +326,16 @@ def measure_rates(options: argparse.Namespace) -> None:
         rows[name] = [f"{height}x{width}", *(1000 * float(value) for value in np.percentile(each, (50, 25, 75)))]
         print("{:60} {} {:7.2f} ms ({:.2f} to {:.2f})".format(name, *rows[name]), file=sys.stderr)
     versions = {name: version for each in opened.values() for name, version in each.backend.versions.items()}
-    write("rates", {"rows": rows, "cpu": cpu(), "versions": versions, "date": date.today().isoformat()})
+    write(
+        "rates",
+        {
+            "rows": rows,
+            "frames": options.rounds * IN_A_ROW,
+            "cpu": cpu(),
+            "versions": versions,
+            "date": date.today().isoformat(),
+        },
+    )
 
 
 def enter(options: argparse.Namespace) -> dict[str, Segmenter]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from int8 import COUNTS, EVERY, FOLDER, IN_A_ROW, ROUNDS, WAYS, read
+from int8 import COUNTS, EVERY, FOLDER, WAYS, read
 
 MISSING = "not measured"
 UNCORRECTED = "without bias correction"  # measured before that was put in
@@ -122,7 +123,7 @@ def rates_table() -> str:
         rows.append([f"`{model}`", backend, ", ".join(form), size, milliseconds(name), *ratios])
     head = ["model", "backend", "computed in", "network", "ms (quartiles)", "times fp32's rate", "times bf16's"]
     versions = ", ".join(f"{name} {version}" for name, version in rates["versions"].items())
-    about = f"The network alone on a square frame, medians of {ROUNDS * IN_A_ROW} frames, all rows in turn in one run."
+    about = f"The network alone on a square frame, medians of {rates['frames']} frames, all rows in turn in one run."
     return f"{about} {rates['cpu']}. {versions}, {rates['date']}.\n\n{table(head, rows)}"
 
 
@@ -139,10 +140,14 @@ def agreement_table() -> str:
 
 def calibration_table() -> str:
     rows = [
-        [name, row["size"], f"{row['seconds']:.0f} s", f"{row['gigabytes']:.2f} GB", row["cpu"]]
+        [name, row["size"], f"{row['seconds']:.0f} s", processor(row), f"{row['gigabytes']:.2f} GB", row["cpu"]]
         for name, row in read("calibration").items()
     ]
-    return table(["model, pictures", "pictures' size", "time", "peak of the process", "CPU"], rows)
+    return table(["model, pictures", "pictures' size", "time", "of processors", "peak of the process", "CPU"], rows)
+
+
+def processor(row: dict[str, Any]) -> str:
+    return f"{row['cpu_seconds']:.0f} s" if "cpu_seconds" in row else MISSING
 
 
 def budgets_text() -> str:
@@ -164,7 +169,8 @@ def budgets_text() -> str:
         head = ["layer", "of the weights", "of the multiply-adds", "harm, nats", "other labels", "computed in"]
         curve = "; ".join(f"{point['int8_layers']}: {point['mean_iou']:.4f}" for point in found["curve"])
         parts.append(
-            f"### `{found['model']}`\n\n![Harm by layer, and mean IoU by int8 layers](int8/{path.stem}.png)\n\n"
+            f"### `{found['model']}`, {found['way']}\n\n"
+            f"![Harm by layer, and mean IoU by int8 layers](int8/{path.stem}.png)\n\n"
             f"A budget of {found['max_drop']:g} points on {found['pictures']} labelled pictures: float32 has "
             f"{found['float32']:.4f}, the chosen {found['mean_iou']:.4f}, and by int8 layers {curve}. "
             f"The {len(ranked)} most harmful of {len(found['layers'])}:\n\n{table(head, rows)}"

@@ -8,6 +8,7 @@ would ship. Pictures that chose the layers are spent: a figure on them flatters 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -117,9 +118,10 @@ class Budget:
         cost = "no layer had to leave int8 for it"
         if count:
             cost = f"{count} layers with {self.moved:.1%} of the multiply-adds left int8 for it"
+        change = f"{abs(self.drop):.2f} points {'lost' if self.drop > 0 else 'gained'}"
         return (
             f"{self.name}: mean IoU {self.mean_iou:.4f} on {self.images} labelled pictures, float32's is "
-            f"{self.float32:.4f}: {self.drop:.2f} points lost of {self.max_drop:g}. {cost[0].upper()}{cost[1:]}: "
+            f"{self.float32:.4f}: {change}, {self.max_drop:g} allowed. {cost[0].upper()}{cost[1:]}: "
             f"{times['chosen']} a frame, {times['int8']} without the budget, float32 {times['float32']} "
             f"({self.backend}). These pictures are spent: report a figure on others."
         )
@@ -187,7 +189,9 @@ def fit_budget(
     )
     with tempfile.TemporaryDirectory() as folder:
         files = Files(model, spec, reach, choices, kept, order, Path(folder))
-        measure = Measure(source, files, list(samples), backend, truth_classes, memory, follow)
+        float_file = Path(folder, f"{spec.name}.onnx")
+        shutil.copyfile(source, float_file)  # which may be called anything; runtimes go by the ending
+        measure = Measure(float_file, files, list(samples), backend, truth_classes, memory, follow)
         float32 = measure.float32()
         moved = fewest(len(order), lambda count: float32 - measure(count) <= max_drop / 100)
         if moved is None:
