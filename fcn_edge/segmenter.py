@@ -24,8 +24,8 @@ from fcn_edge.engine.profiles import CAMERAS
 from fcn_edge.errors import BackendError, FcnEdgeError, SourceError, UsageError, unknown
 from fcn_edge.prepare import Ending, Layout, Size, end, lay_out, prepare
 from fcn_edge.resources import DEFAULT_MODEL
-from fcn_edge.runtime import Progress, open_backend
-from fcn_edge.runtime.files import find, read_spec
+from fcn_edge.runtime import Progress, fastest_form, open_backend
+from fcn_edge.runtime.files import bundled, find, read_spec
 from fcn_edge.runtime.protocol import Backend, FrameBackend
 from fcn_edge.spec import ModelSpec, Resize, from_toml
 
@@ -65,7 +65,8 @@ class _Job:
 class Segmenter:
     """A model, opened to segment frames. Not thread-safe: one thread calls it.
 
-    model:     a bundled name, or a path: an ONNX or TFLite file, a checkpoint.
+    model:     a bundled name, whose int8 form is taken where it is the faster, or a path: an ONNX or TFLite file, a
+               checkpoint.
     backend:   a name of `fcn_edge.runtime`; `choice` says why `auto` took the one it took.
     precision: what to compute in; None leaves it to the backend, whose `precision` says what that is.
     size:      of the network: the longer side or a box (H, W); None: the model's own.
@@ -94,14 +95,16 @@ class Segmenter:
         if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
             raise UsageError(f"a network size is at least 1 pixel, not {size}.")
         self.path = find(model)
-        if spec is None:
-            spec = read_spec(self.path)
-        self.spec: ModelSpec = spec if isinstance(spec, ModelSpec) else from_toml(Path(spec))
+        described = read_spec(self.path) if spec is None else spec
+        self.spec: ModelSpec = described if isinstance(described, ModelSpec) else from_toml(Path(described))
         self.resize: Resize = resize or self.spec.resize
         self.size = size
         self.backend: Backend
         self.choice: str  # why this backend
         shapes = self._usual_sizes()
+        if spec is None and str(model) in bundled():
+            self.path = fastest_form(self.path, backend, precision, shapes)
+            self.spec = read_spec(self.path)
         opened = open_backend(self.path, self.spec, backend, precision, threads, shapes, progress)
         self.backend, self.choice = opened
         self._frames = opened[0] if isinstance(opened[0], FrameBackend) else None

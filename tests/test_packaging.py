@@ -133,7 +133,7 @@ def test_the_installed_wheel_lists_its_models(elsewhere: Path) -> None:
     assert "fcn8s-lite" in json.dumps(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("command", ["run", "eval", "train", "export", "build", "inspect", "models", "doctor"])
+@pytest.mark.parametrize("command", ["run", "eval", "train", "export", "calib", "build", "inspect", "models", "doctor"])
 def test_the_installed_wheel_explains_each_command(elsewhere: Path, command: str) -> None:
     assert "--help" in run_there(elsewhere, "fcn-edge", command, "--help").stdout
 

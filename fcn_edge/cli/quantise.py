@@ -124,7 +124,8 @@ def write(
     def progress(pictures: Iterable[Path]) -> Iterable[Path]:
         return common.track(pictures, "Calibrating", len(calibration.pictures))
 
-    return to_int8(source, out, calibration, choices, photos, cache, progress), budget
+    measured = [sample.image for sample in labelled.samples] if labelled else []
+    return to_int8(source, out, calibration, choices, photos, cache, progress, measured), budget
 
 
 def warn_of_size(spec: ModelSpec, size: int | tuple[int, int] | None) -> None:

@@ -64,11 +64,13 @@ def to_int8(
     photos: Sequence[np.ndarray],
     cache: Path | None = None,
     progress: Progress | None = None,
+    measured: Sequence[Path] = (),
 ) -> Int8:
     """Write the float32 file `source` in int8 to `out`; a file that fails a check is not left behind.
 
     photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them, where the network was trained.
     cache:  a folder for what was observed on the pictures.
+    measured: the labelled pictures that chose `choices.kept`, which the file has met as well.
     Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `ranges`.
     """
     observed = observe(source, calibration.pictures, calibration.identity, choices.size, cache, progress)
@@ -85,7 +87,7 @@ def to_int8(
         provenance={
             **spec.provenance,
             "int8": _provenance(calibration, choices, spec, chosen),
-            "pictures_seen": pictures_seen(calibration.pictures, spec),
+            "pictures_seen": pictures_seen([*calibration.pictures, *measured], spec),
         },
         quality={},  # those were the float32 file's
     )

@@ -183,6 +183,9 @@ def _session(model: onnx.ModelProto, names: list[str]) -> Any:
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False  # it keeps the largest picture's memory, twice over
+    # Else half a gigabyte of weights is held twice, once rearranged, which takes longer than it saves.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "watched.onnx")
         onnx.save(model, file)

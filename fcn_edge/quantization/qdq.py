@@ -88,7 +88,9 @@ def _placed(model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[s
     copy.CopyFrom(model)
     if not chosen:
         return copy
-    ranges = {name: TensorData(lowest=np.float32(-value), highest=np.float32(value)) for name, value in largest.items()}
+    ranges: dict[str, TensorData | dict[str, TensorData]] = {
+        name: TensorData(lowest=np.float32(-value), highest=np.float32(value)) for name, value in largest.items()
+    }
     quantiser = QDQQuantizer(
         copy,
         per_channel=True,

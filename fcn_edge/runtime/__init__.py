@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, unknown
+from fcn_edge.runtime.files import int8_form
 from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import ModelSpec
 
@@ -36,7 +37,8 @@ def backend_class(name: str) -> Any:
 
     Beside the protocol it has `library` and `distribution` (the module it needs and the package that brings
     it), `install` (the line that installs it), `suffixes` (of the files that it runs), `precisions()` and `compiles`
-    (whether it builds for minutes what it runs: then `lacking()` says why `auto` does not take it for a file).
+    (whether it builds for minutes what it runs: then `lacking()` says why `auto` does not take it for a file; else
+    `gains_from_int8()` whether an int8 file is faster on this machine than the float one).
     """
     if name not in BACKENDS:
         raise unknown("backend", name, names())
@@ -53,6 +55,27 @@ def is_installed(name: str) -> bool:
 def installed() -> list[str]:
     """The backends whose library is there."""
     return [name for name in BACKENDS if is_installed(name)]
+
+
+def fastest_form(path: Path, backend: str, precision: str | None, shapes: Sequence[Size] = ()) -> Path:
+    """The file of a bundled model that its backend runs fastest: the int8 form where that gains; any other as it is.
+
+    Arguments as `open_backend` takes them. An engine that was built of the float file goes before its int8 form.
+    """
+    int8 = int8_form(path)
+    if int8 is None or precision not in (None, "int8"):
+        return path
+    if precision == "int8":
+        return int8
+    for name in names()[1:] if backend == "auto" else [backend]:
+        kind = backend_class(name)
+        if path.suffix not in kind.suffixes or not is_installed(name):
+            continue
+        if not kind.compiles:
+            return int8 if kind.gains_from_int8() else path
+        if backend != "auto" or kind.lacking(path, True, shapes) is None:
+            return path
+    return path
 
 
 def open_backend(

@@ -15,15 +15,23 @@ from fcn_edge.errors import ModelError, SpecError, unknown
 from fcn_edge.runtime.onnx_file import MODEL_GRAPH, MODEL_METADATA, fields_of, strings
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
+INT8 = ".int8.onnx"
 PICKLES = (".pth", ".pt")
 
 log = logging.getLogger(__name__)
 
 
 def bundled() -> dict[str, Path]:
-    """The models that travel with the package, the default first: name to ONNX file."""
+    """The models that travel with the package, the default first: name to ONNX file, in float32."""
     folder = Path(str(resources.files("fcn_edge"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.onnx"), key=lambda path: path.stem)}
+    files = sorted(folder.glob("*.onnx"), key=lambda path: path.stem)
+    return {path.stem: path for path in files if not path.name.endswith(INT8)}
+
+
+def int8_form(path: Path) -> Path | None:
+    """The int8 file beside a bundled model's float one, made of the same weights; None where there is none."""
+    form = path.with_name(path.stem + INT8)
+    return form if form.is_file() else None
 
 
 def find(model: str | Path) -> Path:

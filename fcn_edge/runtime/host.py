@@ -35,8 +35,12 @@ def cpu_flags() -> frozenset[str]:
 
 def saturates() -> bool:
     """Whether the CPU adds pairs of int8 products in 16 bits, where they may not fit: x86 without VNNI."""
-    flags = cpu_flags()
-    return "avx2" in flags and not flags & {"avx_vnni", "avx512_vnni", "amx_int8"}
+    return "avx2" in cpu_flags() and not has_vnni()
+
+
+def has_vnni() -> bool:
+    """Whether an x86 CPU multiplies and adds int8 in one instruction."""
+    return bool(cpu_flags() & {"avx_vnni", "avx512_vnni", "amx_int8"})
 
 
 def physical_cores() -> int:

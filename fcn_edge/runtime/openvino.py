@@ -26,7 +26,7 @@ from fcn_edge.runtime.common import (
     which_output,
     wrong_shape,
 )
-from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.runtime.host import cpu_device, has_vnni, physical_cores
 from fcn_edge.spec import ModelSpec
 
 KEPT_SHAPES = 8  # pictures of a data set come in a dozen shapes; each holds 30 MB at 513x513 and takes 0.3 s to compile
@@ -50,6 +50,11 @@ class OpenVino:
         able = ["fp32", *(name for name in ("bf16", "fp16") if name.upper() in capabilities)]
         own = core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
         return sorted(able, key=lambda name: HINTS[name] != own)
+
+    @classmethod
+    def gains_from_int8(cls) -> bool:
+        """Whether an int8 file is faster here than the float one (docs/int8.md)."""
+        return has_vnni()
 
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         self._ov = library(self.library, self.install)

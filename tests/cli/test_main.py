@@ -28,7 +28,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     assert shown.startswith("set()\n")
     assert all(
         f"  {command}" in shown
-        for command in ("run", "eval", "train", "export", "build", "inspect", "models", "doctor")
+        for command in ("run", "eval", "train", "export", "calib", "build", "inspect", "models", "doctor")
     )
 
 
