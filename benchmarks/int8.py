@@ -64,12 +64,14 @@ COUNTS = (16, 64, 400)
 EVERY = 4  # picture of `val`: 363
 PHOTOS_EVERY = 20  # picture of `val`, to compare labels on: 73
 IN_A_ROW = 3
+UNCORRECTED = "without bias correction"
 CHOICES = {  # which of the layers that stay in float by default are int8 too
     "default": (),
     "and the first convolution": (FIRST,),
     "and the score layers": (SCORES,),
     "and the sums of scores": (SUMS,),
     "all": (FIRST, SCORES, SUMS),
+    UNCORRECTED: (),
 }
 
 
@@ -148,6 +150,8 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
     observed = observe(source, given.pictures, given.identity, cache=options.work, progress=watched)
     method, _, percentile = form.way.partition(" ")
     reach = ranges(observed, method, float(percentile or PERCENTILE))  # type: ignore[arg-type]
+    if form.choice == UNCORRECTED:
+        reach = replace(reach, means={name: np.zeros_like(mean) for name, mean in reach.means.items()})
     model = onnx.load(source)
     kept = {each.name for each in layers(model) if each.kept and each.kept not in CHOICES.get(form.choice, ())}
     if form.choice.startswith("less "):

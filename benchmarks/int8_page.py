@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from int8 import COUNTS, EVERY, FOLDER, WAYS, read
+from int8 import COUNTS, EVERY, FOLDER, UNCORRECTED, WAYS, read
 
 MISSING = "not measured"
-UNCORRECTED = "without bias correction"  # measured before that was put in
+
 WORST = 10  # layers on the page
 PEER = "deeplabv3_mnv2_pascal_quant"
 QUANTISERS = {
