@@ -1,8 +1,8 @@
 """The precision that a network has, that its engine has, and whether both are what was asked for.
 
 Counted are the layers that multiply, convolutions above all: they are where precision costs and pays, and the others
-are fused into them. On the parsed network a type is what the file says, and int8 where a layer reads what was
-dequantised. On the engine it is what the inspector says of the input of the kernel that was chosen.
+are fused into them. On the parsed network a type is what the file says, and int8 where values and weights
+both were dequantised. On the engine it is what the inspector says of the input of the kernel that was chosen.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ def count_types(trt: Trt, network: tensorrt.INetworkDefinition) -> dict[str, int
     counted: Counter[str] = Counter()
     for layer in layers:
         if layer.type in (kinds.CONVOLUTION, kinds.DECONVOLUTION, kinds.MATRIX_MULTIPLY):
-            taken = layer.get_input(0)
-            source = dequantised.get(taken.name)
-            counted[type_name((taken if source is None else source.get_input(0)).dtype.name)] += 1
+            taken = [
+                layer.get_input(index) for index in range(min(2, layer.num_inputs))
+            ]  # values, and weights if computed
+            sources = [dequantised.get(each.name) for each in taken]
+            narrow = len(sources) == 2 and all(sources)
+            counted[type_name((sources[0].get_input(0) if narrow else taken[0]).dtype.name)] += 1  # type: ignore[union-attr]
     return dict(counted.most_common())
 
 

@@ -128,8 +128,19 @@ def _simplify(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
 
         simplified = onnxslim.slim(model)
     assert isinstance(simplified, onnx.ModelProto)
+    _store_weights(simplified.graph)
     _check_axes(simplified, spec, "the simplification")
     return simplified
+
+
+def _store_weights(graph: onnx.GraphProto) -> None:
+    """Put weights that were computed while tracing, and stand in Constant nodes, where all others are."""
+    read = {value for node in graph.node if node.op_type == "Conv" for value in node.input[1:]}
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] in read]:
+        weight = node.attribute[0].t
+        weight.name = node.output[0]
+        graph.initializer.append(weight)
+        graph.node.remove(node)
 
 
 def _check_axes(model: onnx.ModelProto, spec: ModelSpec, step: str) -> None:

@@ -24,6 +24,7 @@ from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
 from fcn_edge.jit import kernel, readable, writable
 from fcn_edge.prepare import Size, lay_out, prepare
+from fcn_edge.quantization.graph import layer_nodes, values_read
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
 BINS = 2048  # 16 for each of the 127 steps, as TensorRT's own calibrator had
@@ -76,7 +77,8 @@ def observe(
     spec = from_json({each.key: each.value for each in graph.metadata_props}[METADATA_KEY], str(model))
     key = _key(graph, identity, size or spec.size)
     file = None if cache is None else cache / f"{spec.name}.{key[:8]}.npz"
-    counting = _Counting(file, key, _watched(graph.graph))
+    read = [value for node in layer_nodes(graph.graph) for value in values_read(node)]
+    counting = _Counting(file, key, list(dict.fromkeys(read)))
     waiting = pictures[counting.done :]
     if waiting:
         session = _session(graph, counting.names)
@@ -161,18 +163,6 @@ class _Counting:
             name: Histogram(counts, float(top))
             for name, counts, top in zip(self.names, self._counts, self._tops, strict=True)
         }
-
-
-def _watched(graph: onnx.GraphProto) -> list[str]:
-    """What convolutions and sums read, weights left out: each such tensor can be quantised."""
-    weights = {weight.name for weight in graph.initializer}
-    read = [
-        value
-        for node in graph.node
-        if node.op_type in ("Conv", "Add")
-        for value in (node.input[:1] if node.op_type == "Conv" else node.input)
-    ]
-    return list(dict.fromkeys(value for value in read if value not in weights))
 
 
 def _session(model: onnx.ModelProto, names: list[str]) -> Any:

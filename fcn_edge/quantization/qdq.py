@@ -17,11 +17,11 @@ from onnx import numpy_helper, version_converter
 
 from fcn_edge.errors import FcnEdgeError
 from fcn_edge.onnx_export.half import endings, halve
+from fcn_edge.quantization.graph import QUANTISED, layer_nodes, values_read
 from fcn_edge.quantization.thresholds import STEPS, Ranges
 
 Remainder = Literal["fp32", "fp16"]
 
-QUANTISED = ("Conv", "Add")  # what has an int8 form that gains; a transposed convolution's is slower or wrong (#1694)
 WEIGHTS, SCALES = "_quantized", "_scale"  # what ONNX Runtime appends to a weight's name
 HALF_OPSET = 19
 SMALLEST_HALF = float(np.finfo(np.float16).tiny)  # a scale below is stored with fewer bits, at last as zero
@@ -47,7 +47,7 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     sizes = {weight.name: int(np.prod(weight.dims)) for weight in model.graph.initializer}
     scores, after = endings(model.graph)
     found: list[Layer] = []
-    for node in _layers(model.graph):
+    for node in layer_nodes(model.graph):
         kept = SUMS if node.name in after else SCORES if node.name in scores else None
         if node.op_type == "Conv" and not any(layer.op == "Conv" for layer in found):
             kept = FIRST
@@ -64,8 +64,8 @@ def quantise(
     name:      for errors.
     Raises FcnEdgeError where a tensor that a layer reads was not observed, or a value leaves float16's range.
     """
-    chosen = [node for node in _layers(model.graph) if node.name not in float_nodes]
-    missing = [value for node in chosen for value in _read(node) if value not in ranges.largest]
+    chosen = [node for node in layer_nodes(model.graph) if node.name not in float_nodes]
+    missing = [value for node in chosen for value in values_read(node) if value not in ranges.largest]
     if missing:
         raise FcnEdgeError(f"{name}: {missing[0]} was not observed, so it has no range. Calibrate this very file.")
     quantised = _placed(model, ranges.largest, [node.name for node in chosen])
@@ -151,18 +151,3 @@ def _correct_biases(
         shift = (off * np.repeat(read, len(off) // len(read), axis=0)).sum(axis=1)
         corrected = (bias - shift).astype(np.float32)
         weights[node.input[2]].CopyFrom(numpy_helper.from_array(corrected, node.input[2]))
-
-
-def _layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Convolutions and sums whose operands are all computed."""
-    weights = {weight.name for weight in graph.initializer}
-    return [
-        node
-        for node in graph.node
-        if node.op_type in QUANTISED and not any(value == "" or value in weights for value in _read(node))
-    ]
-
-
-def _read(node: onnx.NodeProto) -> list[str]:
-    """The tensors that a layer reads, without a convolution's weights."""
-    return list(node.input[:1] if node.op_type == "Conv" else node.input)
