@@ -25,6 +25,7 @@ from fcn_edge.files import replacing
 from fcn_edge.jit import kernel, readable, writable
 from fcn_edge.prepare import Size, lay_out, prepare
 from fcn_edge.quantization.graph import layer_nodes, values_read
+from fcn_edge.runtime.host import physical_cores
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
 BINS = 2048  # 16 for each of the 127 steps, as TensorRT's own calibrator had
@@ -172,6 +173,7 @@ def _session(model: onnx.ModelProto, names: list[str]) -> Any:
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = physical_cores()  # its own count takes two virtual processors for one core
     options.enable_cpu_mem_arena = False  # it keeps the largest picture's memory, twice over
     # Else half a gigabyte of weights is held twice, once rearranged, which takes longer than it saves.
     options.add_session_config_entry("session.disable_prepacking", "1")
