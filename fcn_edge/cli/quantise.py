@@ -69,10 +69,13 @@ class Wanted:
         return [each for each in self.data if not Path(each).is_dir()]
 
     def calibration(self) -> Calibration:
-        """The pictures; refused here where they cannot serve."""
+        """The pictures; refused here where they cannot serve, as is a method that is none."""
         from fcn_edge.data import parse_data
         from fcn_edge.data.calibration import open_calibration
+        from fcn_edge.quantization.thresholds import METHODS
 
+        if self.method not in (None, *METHODS):
+            raise unknown("calibration method", self.method, METHODS)
         roots = [Path(each) for each in self.data if Path(each).is_dir()]
         roots += [parse_data(each)[0] for each in self._labelled]
         return open_calibration(Path(self.calib or ""), roots[0] if roots else None, self.count, _with_total("Looking"))

@@ -19,7 +19,7 @@ from fcn_edge.video.writing import sink_errors
 TRITON_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 # Frames at once. ONNX Runtime takes what comes; an engine what its profile allows, which is one unless built for more.
 BATCHES = {"onnxruntime_onnx": 8, "tensorrt_plan": 1}
-NETWORK_MODES = {"fp32": 0, "fp16": 2}
+NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}  # int8 by its Q/DQ nodes, without a calibration file; not run by us
 FRAME = (1080, 1920)  # what DeepStream's network size is fitted to where none is named: 16:9
 
 

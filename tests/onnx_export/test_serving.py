@@ -138,10 +138,11 @@ class TestDeepStream:
         text = next(iter(serving.deepstream(probable.path, probable.spec, size).values()))
         assert self.config(text)["infer-dims"] == dims
 
-    def test_with_the_mean_inside_there_is_nothing_to_scale(self, probable):
-        spec = replace(probable.spec, input=PLANAR, precision="fp16")
+    @pytest.mark.parametrize(("precision", "mode"), [("fp32", "0"), ("int8", "1"), ("fp16", "2")])
+    def test_with_the_mean_inside_there_is_nothing_to_scale(self, probable, precision, mode):
+        spec = replace(probable.spec, input=PLANAR, precision=precision)
         config = self.config(next(iter(serving.deepstream(probable.path, spec).values())))
-        assert (config["net-scale-factor"], config["network-mode"]) == ("1.0", "2")
+        assert (config["net-scale-factor"], config["network-mode"]) == ("1.0", mode)
         assert "offsets" not in config
 
     def test_a_deviation_a_channel_is_more_than_nvinfer_can_say(self, probable):
