@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -88,7 +88,7 @@ def _placed(model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[s
     copy.CopyFrom(model)
     if not chosen:
         return copy
-    ranges: dict[str, TensorData | dict[str, TensorData]] = {
+    ranges: dict[str, Any] = {
         name: TensorData(lowest=np.float32(-value), highest=np.float32(value)) for name, value in largest.items()
     }
     quantiser = QDQQuantizer(
