@@ -99,21 +99,29 @@ def endings(graph: onnx.GraphProto) -> tuple[list[str], list[str]]:
     A score's transposed convolution counts as what lies between.
     """
     produced = {value: node for node in graph.node for value in node.output}
+    sizes = size_values(graph)
     last: set[str] = set()
     between: set[str] = set()
     waiting = [value.name for value in graph.output]
     while waiting:
         node = produced.get(waiting.pop())
-        if node is None or node.op_type == "Shape" or node.name in last | between:  # a size is no score
+        if node is None or node.name in last | between:
             continue
         if node.op_type == "Conv":
             last.add(node.name)
             continue
         between.add(node.name)
-        waiting += node.input
-    return [node.name for node in graph.node if node.name in last], [
-        node.name for node in graph.node if node.name in between
-    ]
+        waiting += [value for value in node.input if value not in sizes]
+    return tuple([node.name for node in graph.node if node.name in names] for names in (last, between))  # type: ignore[return-value]
+
+
+def size_values(graph: onnx.GraphProto) -> set[str]:
+    """What is computed from shapes alone: whole numbers, whatever the operator."""
+    found: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "Shape" or (node.input and node.input[0] in found):
+            found.update(node.output)
+    return found
 
 
 class _Typed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from fcn_edge.onnx_export.half import size_values
+
 QUANTISED = ("Conv", "Add")  # a transposed convolution's int8 is slower or wrong (NVIDIA/TensorRT#1694, #1699)
 
 
@@ -11,14 +13,14 @@ def layer_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Convolutions, and sums of what the network computes; neither sums with a constant nor sums of sizes."""
     constant = {weight.name for weight in graph.initializer}
     constant |= {value for node in graph.node if node.op_type == "Constant" for value in node.output}
-    sizes: set[str] = set()
-    found: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.op_type == "Shape" or (node.input and node.input[0] in sizes):
-            sizes.update(node.output)
-        elif node.op_type in QUANTISED and not constant.intersection(values_read(node)):
-            found.append(node)
-    return found
+    sizes = size_values(graph)
+    return [
+        node
+        for node in graph.node
+        if node.op_type in QUANTISED
+        and not sizes.intersection(node.output)
+        and not constant.intersection(values_read(node))
+    ]
 
 
 def values_read(node: onnx.NodeProto) -> list[str]:
