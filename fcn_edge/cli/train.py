@@ -55,12 +55,19 @@ FreezeTrunk = Annotated[bool, typer.Option("--freeze-trunk", help="Train the hea
 CacheFeatures = Annotated[
     bool, typer.Option("--cache-features", help="Keep what a frozen trunk gives on disk, and train from there.")
 ]
+Qat = Annotated[
+    Path | None,
+    typer.Option(
+        "--qat", help="An int8 file made from --weights: they are fine-tuned under its rounding, for an export anew."
+    ),
+]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="GPUs of this machine, or processes without one.")]
 Nodes = Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; docs/train.md.")]
 
 EPILOG = common.examples(
     "fcn-edge train --data VOCdevkit/VOC2012 --split train --steps 2 --out runs/try",
     "fcn-edge train --data VOCdevkit/VOC2012:train --weights trunk.safetensors --teacher big.onnx --steps 2",
+    "fcn-edge train --data VOCdevkit/VOC2012:train --qat export/fcn8s-lite.int8.onnx --steps 2",
 )
 
 
@@ -80,6 +87,7 @@ def command(
     padding: PaddingForm = None,
     freeze_trunk: FreezeTrunk = False,
     cache_features: CacheFeatures = False,
+    qat: Qat = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Instead of the recipe's number.")] = None,
     devices: Devices = 1,
     num_nodes: Nodes = 1,
@@ -90,6 +98,8 @@ def command(
 ) -> None:
     """Train a variant. Killed at any moment, the same command goes on where it was."""
     common.need("torch", "lightning_fabric", "matplotlib", "tensorboardX", extra="train")
+    if qat is not None:
+        common.need("onnx", extra="export")
     from dataclasses import replace
 
     from fcn_edge.data import open_data
@@ -100,9 +110,11 @@ def command(
     # all that is answered before torch is there, which takes seconds
     if cache_features and not freeze_trunk:
         raise UsageError("--cache-features keeps what a trunk gives that does not learn: pass --freeze-trunk as well.")
-    figures = _recipe(recipe, variant, padding, soft=teacher is not None)
+    int8 = find(qat) if qat else None
+    figures = _recipe(recipe, variant, padding, soft=teacher is not None, int8=int8)
     opened = open_data(data, split, default="train")
     validated_on = open_data(val, default="val") if val else None
+    weights = weights or (_weights_of(int8) if int8 else None)
     taught_by = find(teacher) if teacher else None
     _check_weights(weights)
     folder = out or project_folder(project) / "runs" / figures.variant
@@ -125,6 +137,7 @@ def command(
         nodes=num_nodes,
         lists=tuple(Path(text).name for text in lists),
         normalisation=normalisation,
+        int8=int8,
     )
     if steps is not None:
         session = replace(session, recipe=figures.in_steps(steps, session.steps))
@@ -136,10 +149,10 @@ def command(
     checkpoint = folder / f"{figures.variant}.safetensors"
     common.say(
         f"{checkpoint}; {folder / 'model-card.md'}; curves: {folder / 'curves.png'}. "
-        f"Next: fcn-edge export --weights {checkpoint}"
+        f"Next: fcn-edge export --weights {checkpoint}{' --precision int8 --calib SET' if int8 else ''}"
     )
     if json:
-        quality, kind = last_quality(folder), "val" if val else "held_back"
+        quality, kind = last_quality(folder), ("val" if val else "held_back") + ("_int8" if int8 else "")
         figures_of_it = {f"{name}_{kind}": value for name, value in (quality._asdict() if quality else {}).items()}
         common.print_json({"checkpoint": str(checkpoint), "steps": session.steps, **figures_of_it})
 
@@ -190,6 +203,8 @@ def _beginning(session: Session, begun: Progress) -> str:
         return f"finished already, all {begun.steps} steps; --force starts anew"
     computed = "bfloat16" if precision() == "bf16-mixed" else "float32"
     figures = f"{begun.steps} steps of {session.recipe.batch} pictures, in {computed}"
+    if session.int8:
+        figures += f", rounded as in {session.int8}"
     return f"going on from step {begun.step} of {figures}" if begun.step else f"{session.recipe.variant}: {figures}"
 
 
@@ -212,12 +227,25 @@ def _check_weights(weights: str | None) -> None:
     raise unknown("file and no published weights", weights, WEIGHTS)
 
 
-def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool) -> Recipe:
+def _weights_of(int8: Path) -> str:
+    """The bundled weights of an int8 file's variant, where none are named."""
+    from fcn_edge.errors import UsageError
+    from fcn_edge.runtime.files import bundled
+    from fcn_edge.training.qat import calibrated
+
+    variant = calibrated(int8).variant
+    if variant not in bundled():
+        raise UsageError(f"--qat {int8} wants the weights that it was made from: --weights CHECKPOINT.")
+    return str(bundled()[variant].with_suffix(".safetensors"))
+
+
+def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool, int8: Path | None) -> Recipe:
     from dataclasses import replace
     from typing import cast, get_args
 
     from fcn_edge import models
     from fcn_edge.errors import DataError, UsageError, unknown
+    from fcn_edge.resources import folder
     from fcn_edge.spec import Padding
     from fcn_edge.training.recipe import find_recipe, read_recipe
 
@@ -225,7 +253,13 @@ def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: b
         raise unknown("variant", variant, models.VARIANTS)
     if padding is not None and padding not in get_args(Padding):
         raise unknown("padding", padding, get_args(Padding))
-    found = path or find_recipe(variant or common.DEFAULT_MODEL)
+    spec = None
+    if int8 is not None:
+        from fcn_edge.training.qat import calibrated
+
+        spec = calibrated(int8)
+        variant, padding = variant or spec.variant, padding or spec.padding
+    found = path or (folder("recipes") / "qat.toml" if spec else find_recipe(variant or common.DEFAULT_MODEL))
     figures = read_recipe(found)
     if variant is None and figures.variant not in models.VARIANTS:
         raise DataError(f"{found}: {unknown('variant', figures.variant, models.VARIANTS)}")
@@ -239,4 +273,6 @@ def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: b
     if path is None:
         # what it says of its data is not true of others'; where no teacher is named, the labels have to do
         figures = replace(figures, card={}, thin=(), soft_weight=figures.soft_weight if soft else 0.0)
+        if spec is not None and figures.crop:
+            figures = replace(figures, crop=spec.side(figures.crop))
     return figures

@@ -197,7 +197,7 @@ def fit_budget(
         if moved is None:
             raise FcnEdgeError(
                 f"{spec.name}: no layer can be int8 within {max_drop:g} points of float32's mean IoU, {float32:.4f}. "
-                "Calibrate by another method, or allow more."
+                "Calibrate by another method, train with --qat, or allow more."
             )
         reasons = {**kept, **dict.fromkeys(order[:moved], REASON)}
         adds = multiply_adds(model, spec)

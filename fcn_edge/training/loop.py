@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -86,6 +86,7 @@ def train(
     class_weights: list[float] | None = None,
     origin: str = "",
     state: RunState | None = None,
+    shipped: Callable[[Network], AbstractContextManager[Any]] | None = None,
 ) -> Iterator[Progress]:
     """Train `network` in place, yielding before the first step and after each; ends with its averaged weights in it.
 
@@ -96,9 +97,10 @@ def train(
     folder:     holds the log, the curves and the state to resume from; of several machines, on a disk that they share.
     origin:     a hash of all that the run starts from beside its recipe, kept with the state.
     state:      to go on from; None starts anew, whatever `folder` holds.
+    shipped:    a context in which the network computes as it will where it runs; None: it computes as it is.
     """
     recipe, steps = views.recipe, views.last_step
-    learner = _set_up(network, pretrained, views, fabric, class_weights)
+    learner = _set_up(network, pretrained, views, fabric, class_weights, shipped(network) if shipped else nullcontext())
     if state:
         learner.restore(state)
     step = state.step if state else 0
@@ -140,6 +142,7 @@ class _Learner:
     recipe: Recipe
     class_weights: Tensor | None
     idle: tuple[str, ...]  # prefixes of the parameters that never learn
+    shipped: AbstractContextManager[Any]  # entered whenever the network computes
 
     @property
     def averaged(self) -> Network:
@@ -158,7 +161,12 @@ class _Learner:
 
 
 def _set_up(
-    network: Network, pretrained: set[str], views: Views, fabric: Fabric, class_weights: list[float] | None
+    network: Network,
+    pretrained: set[str],
+    views: Views,
+    fabric: Fabric,
+    class_weights: list[float] | None,
+    shipped: AbstractContextManager[Any],
 ) -> _Learner:
     recipe = views.recipe
     idle = recipe.frozen
@@ -174,7 +182,7 @@ def _set_up(
             model.mark_forward_method(method)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema)) if recipe.ema else None
     weights = None if class_weights is None else torch.tensor(class_weights, device=fabric.device)
-    return _Learner(fabric, network, model, optimizer, average, recipe, weights, idle)
+    return _Learner(fabric, network, model, optimizer, average, recipe, weights, idle, shipped)
 
 
 def _unread(network: Network, features: list[Tensor]) -> list[str]:
@@ -213,7 +221,9 @@ def _step(learner: _Learner, parts: list[Part], step: int, steps: int) -> dict[s
     for number, part in enumerate(parts, 1):
         more_follow = number < len(parts)
         with fabric.no_backward_sync(learner.model) if more_follow else nullcontext():
-            losses = _losses(_scores(learner.model, part), part, learner) / counts
+            with learner.shipped:
+                scores = _scores(learner.model, part)
+            losses = _losses(scores, part, learner) / counts
             # the devices' gradients are averaged, and are to be summed
             fabric.backward(_total(losses, recipe) * fabric.world_size)
         sums += losses.detach()

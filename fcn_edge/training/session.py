@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import torch
@@ -34,6 +34,7 @@ from fcn_edge.training.card import write_card
 from fcn_edge.training.features import keep_features
 from fcn_edge.training.log import read_log
 from fcn_edge.training.loop import Progress, Quality, connect, precision, train
+from fcn_edge.training.qat import FakeInt8, Rounding, calibrated, check_fit, round_always, rounding
 from fcn_edge.training.recipe import CARD_OF, CARD_SAYS, Recipe
 from fcn_edge.training.run_state import MAKE_ROOM, load_state
 from fcn_edge.training.run_state import NAME as STATE
@@ -66,6 +67,7 @@ class Session:
     nodes: int = 1
     lists: tuple[str, ...] = ()  # what `data` was opened from, for the model's provenance
     normalisation: Normalisation | None = None  # that `weights` were trained on; None: judged by their names
+    int8: Path | None = None  # the file made from `weights` whose roundings are to be learnt with
 
     @property
     def steps(self) -> int:
@@ -87,6 +89,7 @@ class Session:
         self._check_folder(force)
         class_weights = self._class_weights()
         network, pretrained = self._network()
+        where = self._rounding(network)
         if is_first_here():
             self._check(track)
         provenance = self._provenance()
@@ -101,6 +104,8 @@ class Session:
         def validate(network: Network) -> Quality:
             # without what it has seen: held-back samples are no secret, they are only never trained on
             with self._candidate(network, replace(spec, provenance={})) as segmenter:
+                if where is not None:
+                    round_always(cast(Any, segmenter.backend)._network, where)
                 figures = evaluate(segmenter, held_out)
             return Quality(figures.mean_iou, figures.scores.pixel_accuracy)
 
@@ -120,6 +125,7 @@ class Session:
                 class_weights=class_weights,
                 origin=origin,
                 state=state,
+                shipped=None if where is None else partial(FakeInt8, where=where),
             )
             del state  # the run lets it go once it is restored
             yield from run
@@ -163,6 +169,11 @@ class Session:
             return read_spec(self.teacher)
         except SpecError as error:
             raise SpecError(str(error).replace("--spec FILE", "--teacher-spec FILE")) from error
+
+    @cached_property
+    def _calibrated(self) -> ModelSpec | None:
+        """What the int8 file says of itself."""
+        return calibrated(self.int8) if self.int8 else None
 
     @cached_property
     def _card(self) -> dict[str, str]:
@@ -259,6 +270,17 @@ class Session:
         network.load_state_dict(own | {name: given[name] for name in fitting})
         return fitting
 
+    def _rounding(self, network: Network) -> Rounding | None:
+        """Where the int8 file rounds; all that does not fit it is refused."""
+        if self.int8 is None or self._calibrated is None:
+            return None
+        if self.weights is None:
+            raise UsageError(f"--qat {self.int8} wants the weights that it was made from: --weights CHECKPOINT.")
+        if self.cache_features:
+            raise UsageError("--qat rounds the trunk's values too, so nothing of it is kept: drop --cache-features.")
+        check_fit(self.int8, self._calibrated, self.recipe.variant, self.recipe.padding, self.data.classes)
+        return rounding(self.int8, network, self._calibrated)
+
     def _soft(self, track: Track) -> dict[Path, Path] | None:
         if self.teacher is None:
             return None
@@ -301,7 +323,7 @@ class Session:
         return describe(network, self.recipe.variant, classes=data.classes, palette=data.palette, **provenance)
 
     def _figures(self, quality: Quality | None) -> dict[str, Any]:
-        where = "held_back" if self.val is None else "val"
+        where = ("held_back" if self.val is None else "val") + ("_int8" if self.int8 else "")
         figures = {f"{name}_{where}": value for name, value in (quality._asdict() if quality else {}).items()}
         return figures | {f"pictures_{where}": len(self._parted[1])}
 
@@ -315,7 +337,7 @@ class Session:
     def _provenance(self) -> dict[str, Any]:
         figures = msgspec.to_builtins(self.recipe)
         figures.pop("card")
-        earlier = [self._earlier] if self._earlier else []
+        earlier = [spec for spec in (self._earlier, self._calibrated) if spec]
         return {
             **self._card,
             "pretrained": sha256(self.weights) if self.weights else None,
@@ -324,6 +346,7 @@ class Session:
             "pictures": len(self._parted[0]),
             SEEN: pictures_seen((sample.image for sample in self._parted[0]), *earlier),
             "recipe": figures,
+            **({"int8_aware": sha256(self.int8)} if self.int8 else {}),
         }
 
     @property
@@ -343,7 +366,7 @@ class Session:
             for part, path, spec in parts
             if path is not None
         ]
-        names = {"pretrained_file": self.weights, "teacher_file": self.teacher}
+        names = {"pretrained_file": self.weights, "teacher_file": self.teacher, "int8_aware_file": self.int8}
         return {
             "seen": self._card.get("seen") or "; ".join(seen) or "nothing but the pictures that it was trained on",
             **{key: path.name for key, path in names.items() if path is not None},
