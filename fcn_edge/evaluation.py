@@ -9,7 +9,7 @@ a picture that the model was trained on is never one of them.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from fcn_edge.boundary import TOLERANCE, BoundaryScores, contours
 from fcn_edge.data import Progress, Sample, check, read_image, read_truth, unseen
 from fcn_edge.errors import DataError, unknown
 from fcn_edge.metrics import Scores, confusion, mean
-from fcn_edge.segmenter import Segmenter
+from fcn_edge.segmenter import Segmentation, Segmenter
 from fcn_edge.spec import VOID
 
 NAMED_IN_AN_ERROR = 5  # classes: enough to see a pattern, short enough for one line
@@ -138,6 +138,7 @@ def evaluate(
     progress: Progress | None = None,
     truth_classes: Sequence[str] | None = None,
     tolerance: float = TOLERANCE,
+    on_picture: Callable[[Sample, Segmentation], None] | None = None,
 ) -> Evaluation:
     """Segment every picture of `samples` that the model has not met and hold its labels against its mask.
 
@@ -145,6 +146,7 @@ def evaluate(
     progress:      wraps the iteration over the pictures.
     truth_classes: what the masks' indices mean, all of them classes of the model; the model's own where None.
     tolerance:     of the boundary F-score, in pixels.
+    on_picture:    called with every picture's result, in their order: to keep its labels.
     Raises UsageError for a class that the model does not have, DataError where pictures and masks do not
     fit each other or the model's classes (all of them are named in the log), or where nothing is left to measure.
     """
@@ -160,11 +162,14 @@ def evaluate(
     sizes: Counter[tuple[int, int]] = Counter()
     seconds: list[dict[str, float]] = []
     pictures: Iterable[tuple[np.ndarray, np.ndarray]] = _read_ahead(fresh)
-    for frame, truth in pictures if progress is None else progress(pictures):
+    pictures = pictures if progress is None else progress(pictures)
+    for sample, (frame, truth) in zip(fresh, pictures, strict=True):
         result = segmenter.segment(frame)
         tally.add(table[truth], result.labels)
         sizes[segmenter.network_size((frame.shape[0], frame.shape[1]))] += 1
         seconds.append(dict(result.timings))
+        if on_picture is not None:
+            on_picture(sample, result)
     if not tally.matrix.any():
         raise DataError(f"None of the {len(fresh)} masks holds anything but void: there is nothing to measure.")
     backend = segmenter.backend

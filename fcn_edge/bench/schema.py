@@ -86,7 +86,8 @@ class Latency(Struct, frozen=True):
 class Throughput(Struct, frozen=True):
     alone: float  # frames a second, one at a time
     best: float  # frames a second at the best concurrency
-    concurrency: int  # 1: one at a time; 2: a stream with two in flight; more: Segmenters side by side
+    concurrency: int  # frames under way at a time
+    how: str = ""  # "one at a time", "a stream with two in flight", "4 Segmenters side by side"
 
 
 class Memory(Struct, frozen=True):
@@ -171,6 +172,7 @@ class Picture(Struct, frozen=True):
     truth: str | None
     labels: dict[str, str]  # Cell.key: file
     agreement: float  # share of pixels on which all of them agree
+    data: str | None = None  # Data.name: whose classes the masks' indices mean; null: the first data's
 
 
 class Report(Struct, frozen=True):

@@ -1,0 +1,67 @@
+"""The labelled sets of a report: what they are called in it, and whether two reports mean the same pictures.
+
+A name says nothing of what is in a folder, so accuracy is compared only where the pictures' names and masks are the
+same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fcn_edge.bench.schema import Data
+from fcn_edge.data import DataSet, Sample, open_data
+from fcn_edge.errors import DataError
+from fcn_edge.files import sha256
+
+DEFAULT_LIST = "val"
+
+
+def open_labelled(text: str, split: str | None = None, limit: int | None = None) -> DataSet:
+    """The samples of one `--data`, the first `limit` of them. Raises as `open_data` does."""
+    data = open_data([text], split, default=DEFAULT_LIST)
+    return DataSet(data.samples[:limit], data.classes, data.palette)
+
+
+def describe(text: str, split: str | None = None, limit: int | None = None) -> Data:
+    """What a report says of the set. Raises as `open_data` does, and DataError where a mask cannot be read."""
+    data = open_labelled(text, split, limit)
+    return Data(name(text, split), len(data.samples), identity(data.samples), list(data.classes))
+
+
+def name(text: str, split: str | None = None) -> str:
+    """ROOT:LIST without the folders above ROOT: what the set is called in a report."""
+    root, lists = (Path(text), split) if Path(text).expanduser().is_dir() else _apart(text)
+    last = root.expanduser().resolve().name or "data"
+    return f"{last}:{lists}" if lists else last
+
+
+def _apart(text: str) -> tuple[Path, str]:
+    root, _, lists = text.rpartition(":")
+    return Path(root), lists
+
+
+def identity(samples: Sequence[Sample]) -> str:
+    """SHA-256 over the pictures' ids and masks. Raises DataError where a mask cannot be read."""
+    with ThreadPoolExecutor() as pool:
+        masks = list(pool.map(_digest, samples))
+    hash = hashlib.sha256()
+    for sample, mask in zip(samples, masks, strict=True):
+        hash.update(f"{sample.id} {mask} {sample.void}\n".encode())
+    return hash.hexdigest()
+
+
+def _digest(sample: Sample) -> str:
+    if sample.mask is None:
+        raise DataError(f"{sample.image} has no mask: there are no labels to hold a model against.")
+    try:
+        return sha256(sample.mask)
+    except OSError as error:
+        raise DataError(f"{sample.mask}: not readable: {error.strerror}.") from error
+
+
+def labels_file(folder: Path, data: str, id: str) -> Path:
+    """Where a candidate's labels of a picture are kept in its folder: a gray PNG of class indices."""
+    return folder / data.replace(":", "-").replace(",", "-") / f"{id}.png"

@@ -1,0 +1,257 @@
+"""How a candidate is timed, and what its runs say: the protocol and the statistics, without a model.
+
+Runs that follow each other are alike, because clocks, caches and neighbours change more slowly than frames come. So a
+thousand runs in a row are not a thousand witnesses: intervals are drawn over rounds, which lie apart in time.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from fcn_edge.bench.schema import Latency, Summary
+
+Seconds = Mapping[str, float]  # a stage's name and what it took
+
+WINDOW_RUNS, WINDOW_SECONDS = 5, 0.5  # what is compared while warming up: clocks need some tenths of a second to rise
+SETTLED = 0.02  # two windows' medians that are no further apart
+WARM_UP_MOST = 30.0  # seconds; a board that heats up never settles
+CATCHING_UP = 2  # runs at the head of each round that are not counted: other candidates have just had the caches
+BLOCKS = 5  # what a round that stands alone is cut into
+RESAMPLES = 10_000
+SEED = 0
+OUTLIER = 3.0  # interquartile ranges above the upper quartile
+Z = 1.959964  # of the normal distribution, for 95 %
+
+NOISY_SPREAD = 0.10  # between the least and the largest of the rounds' medians
+NOISY_INTERVAL = 0.05  # half of the interval, of the mean
+NOISY_OUTLIERS = 0.05  # of the runs
+
+WARM_UP = (
+    f"Each candidate ran until the medians of two windows in a row were within {SETTLED:.0%}, of {WINDOW_SECONDS} s "
+    f"and {WINDOW_RUNS} runs at least, or for {WARM_UP_MOST:g} s; {CATCHING_UP} runs at the head of each round are not "
+    "counted."
+)
+
+
+class Round(Struct, frozen=True):
+    """What one candidate took when it was its turn, in seconds and in the order of the runs."""
+
+    total: list[float]  # a frame in memory to labels in memory
+    stages: dict[str, list[float]]  # prepare, infer, ...; `draw` is not in the total, and had fewer runs
+
+
+class Difference(Struct, frozen=True):
+    """How much slower the second of two is, as a share of the first: 0.05 is five percent slower."""
+
+    share: float
+    low: float  # of the 95 % interval
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+# ---- the protocol
+
+
+def warm_up(run: Callable[[], Any], beat: Callable[[], None] = lambda: None) -> str:
+    """Call `run` until it takes the same time again and again; a line that says how long that was.
+
+    beat: called after each run, outside of what is timed.
+    """
+    taken: list[float] = []
+    begun = perf_counter()
+    while not settled(taken) and perf_counter() - begun < WARM_UP_MOST:
+        start = perf_counter()
+        run()
+        taken.append(perf_counter() - start)
+        beat()
+    state = "stable" if settled(taken) else "still unstable"
+    return f"{state} after {len(taken)} runs in {perf_counter() - begun:.1f} s"
+
+
+def settled(taken: Sequence[float]) -> bool:
+    """Whether the last two windows of runs have the same median, to `SETTLED`."""
+    last = _window(taken)
+    before = _window(taken[: len(taken) - len(last)])
+    if not last or not before:
+        return False
+    late, early = statistics.median(last), statistics.median(before)
+    return abs(late - early) <= SETTLED * early
+
+
+def _window(taken: Sequence[float]) -> Sequence[float]:
+    """The last runs that make a window; empty where there are too few."""
+    total = 0.0
+    for count, seconds in enumerate(reversed(taken), start=1):
+        total += seconds
+        if count >= WINDOW_RUNS and total >= WINDOW_SECONDS:
+            return taken[-count:]
+    return []
+
+
+def time_round(run: Callable[[], Seconds], runs: int, seconds: float, beat: Callable[[], None] = lambda: None) -> Round:
+    """Call `run`, which returns its stages' seconds, at least `runs` times and for at least `seconds`.
+
+    beat: called after each run, outside of what is timed.
+    """
+    total: list[float] = []
+    stages: list[Seconds] = []
+    for _ in range(CATCHING_UP):
+        run()
+        beat()
+    gc.collect()  # what earlier work left behind is not this candidate's
+    end = perf_counter() + seconds
+    while True:
+        start = perf_counter()
+        told = run()
+        now = perf_counter()
+        total.append(now - start)
+        stages.append(told)
+        if now >= end and len(total) >= runs:
+            break
+        beat()
+    return Round(total, {name: [told[name] for told in stages] for name in stages[0]} if stages else {})
+
+
+def overhead(runs: int = 20_000) -> float:
+    """Seconds that timing adds to a run: those of a run that does nothing, less what calling it takes."""
+    stages = {"prepare": 0.0, "infer": 0.0, "decode": 0.0}
+
+    def nothing() -> Seconds:
+        return stages
+
+    def timed() -> float:
+        start = perf_counter()
+        time_round(nothing, runs, 0.0)
+        return perf_counter() - start
+
+    def bare() -> float:
+        start = perf_counter()
+        for _ in range(runs):
+            nothing()
+        return perf_counter() - start
+
+    return max(0.0, min(timed() for _ in range(3)) - min(bare() for _ in range(3))) / runs
+
+
+# ---- what the runs say
+
+
+def latency(rounds: Sequence[Round]) -> Latency:
+    """All rounds of one candidate. Raises ValueError where there is none."""
+    totals = [each.total for each in rounds]
+    names = dict.fromkeys(name for each in rounds for name in each.stages)
+    stages = {name: summary([each.stages[name] for each in rounds if each.stages.get(name)]) for name in names}
+    return Latency(
+        total=summary(totals),
+        stages=stages,
+        rounds=[[round(seconds, 6) for seconds in each] for each in totals],
+        outliers=outliers(totals),
+        noisy=noisy(totals),
+    )
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> Summary:
+    """Of all runs of some rounds, in seconds; the interval is bootstrapped over the rounds, with a fixed seed."""
+    pooled = np.concatenate([np.asarray(each, float) for each in rounds])
+    low, high = interval(rounds)
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(pooled, [50, 90, 95, 99]))
+    least, most, mean = float(pooled.min()), float(pooled.max()), float(pooled.mean())
+    return Summary(len(pooled), mean, low, high, p50, p90, p95, p99, least, most)
+
+
+def interval(rounds: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The 95 % confidence interval of the mean over all runs, by drawing whole rounds anew.
+
+    The percentiles are spread as Hesterberg 2015 (section 5.2 of "What teachers should know about the bootstrap")
+    advises for few rounds, for which the plain ones are too narrow.
+    """
+    parts = _parts(rounds)
+    sums = np.array([sum(each) for each in parts])
+    counts = np.array([len(each) for each in parts])
+    drawn = np.random.default_rng(SEED).integers(0, len(parts), (RESAMPLES, len(parts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    many = len(parts)
+    tail = statistics.NormalDist().cdf(-math.sqrt(many / (many - 1)) * _t(many - 1)) if many > 1 else 0.0
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def outliers(rounds: Sequence[Sequence[float]]) -> int:
+    """Runs that took far longer than the others. They stay in every figure: a camera meets them too."""
+    pooled = np.concatenate([np.asarray(each, float) for each in rounds])
+    lower, upper = np.percentile(pooled, [25, 75])
+    return int((pooled > upper + OUTLIER * (upper - lower)).sum())
+
+
+def noisy(rounds: Sequence[Sequence[float]]) -> str | None:
+    """Why these figures are doubtful; None where they are not."""
+    found: list[str] = []
+    medians = [statistics.median(each) for each in rounds]
+    runs = sum(map(len, rounds))
+    low, high = interval(rounds)
+    mean = sum(map(sum, rounds)) / runs
+    if (spread := max(medians) / min(medians) - 1) > NOISY_SPREAD:
+        found.append(f"the medians of its rounds are up to {spread:.0%} apart")
+    if (half := (high - low) / 2 / mean) > NOISY_INTERVAL:
+        found.append(f"its mean is known to {half:.0%} only")
+    if (far := outliers(rounds)) > NOISY_OUTLIERS * runs:
+        found.append(f"{far} of {runs} runs are outliers")
+    return "; ".join(found) or None
+
+
+def differs(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Difference:
+    """How much slower `second` is than `first`, two candidates' rounds that were not taken side by side.
+
+    Each round's median is one witness; Welch's t interval of the difference of their logarithms.
+    """
+    ours, theirs = ([math.log(statistics.median(part)) for part in _parts(rounds)] for rounds in (first, second))
+    gap = statistics.fmean(theirs) - statistics.fmean(ours)
+    errors = [statistics.variance(each) / len(each) if len(each) > 1 else math.inf for each in (ours, theirs)]
+    error = sum(errors)
+    if error == 0:
+        return Difference(math.expm1(gap), math.expm1(gap), math.expm1(gap))
+    if math.isinf(error):
+        return Difference(math.expm1(gap), -1.0, math.inf)
+    sizes = (len(ours), len(theirs))
+    freedom = error**2 / sum(each**2 / (size - 1) for each, size in zip(errors, sizes, strict=True))
+    half = _t(freedom) * math.sqrt(error)
+    return Difference(math.expm1(gap), math.expm1(gap - half), math.expm1(gap + half))
+
+
+def _parts(rounds: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """The rounds; of one that stands alone, stretches of it."""
+    if len(rounds) > 1:
+        return list(rounds)
+    (only,) = rounds
+    size = max(1, math.ceil(len(only) / BLOCKS))
+    return [only[start : start + size] for start in range(0, len(only), size)]
+
+
+def _t(freedom: float) -> float:
+    """The 97.5 % quantile of Student's t, to 0.2 % from three degrees of freedom on.
+
+    Abramowitz and Stegun 26.7.5; below three its terms do not fall, and the two exact values stand in for it.
+    """
+    if freedom < 2:
+        return 12.7062
+    if freedom < 3:
+        return 4.3027
+    z = Z
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
