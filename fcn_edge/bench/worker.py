@@ -222,8 +222,8 @@ class Worker:
                 if self._progress:
                     self._progress(*answer.beat)
             elif answer.error:
-                kind, line = answer.error
-                raise getattr(errors, kind)(line)
+                name, line = answer.error
+                raise getattr(errors, name)(line)
             elif answer.result is not None:
                 return msgspec.convert(answer.result, kind)
 
