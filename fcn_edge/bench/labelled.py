@@ -10,11 +10,18 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
 
 from fcn_edge.bench.schema import Data
-from fcn_edge.data import DataSet, Sample, open_data
-from fcn_edge.errors import DataError
-from fcn_edge.files import sha256
+from fcn_edge.data import DataSet, Sample, open_data, read_mask
+from fcn_edge.errors import DataError, SinkError
+from fcn_edge.files import replacing, sha256
+
+if TYPE_CHECKING:
+    from fcn_edge.segmenter import Segmentation
 
 DEFAULT_LIST = "val"
 
@@ -60,6 +67,44 @@ def _digest(sample: Sample) -> str:
         return sha256(sample.mask)
     except OSError as error:
         raise DataError(f"{sample.mask}: not readable: {error.strerror}.") from error
+
+
+class Keeping:
+    """A candidate's labels as evaluation makes them: written down, and held against those of a reference.
+
+    folder:    to write them to. reference: the folder of another candidate's.
+    """
+
+    def __init__(self, data: str, folder: str | None, reference: str | None) -> None:
+        self._data = data
+        self._folder, self._reference = folder, reference
+        self._same = self._pixels = 0
+
+    def add(self, sample: Sample, result: Segmentation) -> None:
+        """Raises SinkError where they cannot be written, DataError where the reference's cannot be read."""
+        if self._folder:
+            write_labels(labels_file(Path(self._folder), self._data, sample.id), result.labels)
+        if self._reference and (file := labels_file(Path(self._reference), self._data, sample.id)).is_file():
+            theirs = read_mask(file)
+            if theirs.shape == result.labels.shape:
+                self._same += int((theirs == result.labels).sum())
+                self._pixels += theirs.size
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of pixels that have the reference's label; None where there was nothing of it."""
+        return self._same / self._pixels if self._pixels else None
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """A gray PNG of class indices. Raises SinkError where it cannot be written."""
+    _, encoded = cv2.imencode(".png", labels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise SinkError(f"{path} cannot be written: {error.strerror}. Name another folder: --out.") from error
 
 
 def labels_file(folder: Path, data: str, id: str) -> Path:

@@ -9,8 +9,6 @@ from typing import Any
 
 from msgspec import Struct
 
-KEPT_ERRORS = ("SpecError", "ModelError", "BackendError", "SourceError", "SinkError", "DataError", "UsageError")
-
 
 class Open(Struct, tag=True, frozen=True):
     """Open the candidate: arguments as `Segmenter` takes them, and the frame that it is timed with."""
@@ -64,7 +62,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     """One of the three."""
 
     result: Any = None
-    error: tuple[str, str] | None = None  # the kind's name, the line
+    error: tuple[str, str] | None = None  # the name of its kind in `fcn_edge.errors`, its line
     beat: tuple[float, str] | None = None  # share that is done, what is being done
 
 

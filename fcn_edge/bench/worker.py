@@ -90,6 +90,7 @@ class Worker:
         self._stderr: Any = None
         self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._paused = False
+        self._killed = memory_kills()  # in the whole system, before it started
         self._ended: str | None = None  # why it is no more
 
     def open(self) -> Opened:
@@ -159,6 +160,11 @@ class Worker:
         """Peaks until now, but for what side by side, evaluation and profiling took on top."""
         return self._ask(TellMemory(), Memory, "telling its memory")
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None where there is none."""
+        return None if self._process is None or self._ended else self._process.pid
+
     def pause(self) -> None:
         """Stop the process, so that its threads take no core. The next call wakes it."""
         if self._process is not None and self._ended is None and hasattr(signal, "SIGSTOP"):
@@ -223,7 +229,7 @@ class Worker:
                     self._progress(*answer.beat)
             elif answer.error:
                 name, line = answer.error
-                raise getattr(errors, name)(line)
+                raise getattr(errors, name, BackendError)(line)
             elif answer.result is not None:
                 return msgspec.convert(answer.result, kind)
 
@@ -259,7 +265,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
-        return _ending(status)
+        return _ending(status, memory_kills() > self._killed)
 
     def _last_line(self) -> str:
         size = self._stderr.seek(0, os.SEEK_END)
@@ -279,10 +285,19 @@ def _listen(stream: Any, answers: queue.SimpleQueue[bytes | None]) -> None:
     answers.put(None)
 
 
-def _ending(status: int) -> str:
+def _ending(status: int, memory_ran_out: bool) -> str:
     if status >= 0:
         return f"ended with status {status}"
     name = signal.Signals(-status).name
     if -status == signal.SIGKILL:
-        return f"was killed ({name}), as the system does when memory runs out,"
+        return f"was killed ({name}), as memory ran out," if memory_ran_out else f"was killed from outside ({name})"
     return f"crashed ({name})"
+
+
+def memory_kills() -> int:
+    """How many processes Linux has ended since it started because memory ran out; 0 elsewhere."""
+    with suppress(OSError), open("/proc/vmstat") as lines:
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
