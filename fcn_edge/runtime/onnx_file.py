@@ -19,7 +19,7 @@ from fcn_edge.errors import ModelError
 
 MODEL_PRODUCER, MODEL_PRODUCER_VERSION, MODEL_GRAPH, MODEL_OPSETS, MODEL_METADATA = 2, 3, 7, 8, 14
 GRAPH_NODE, GRAPH_WEIGHT, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
-NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
+NODE_INPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 6, 11
 TENSOR_SIDES, TENSOR_TYPE, TENSOR_NAME, TENSOR_OUTSIDE = 1, 2, 8, 13
 ELEMENT_TYPES = (
@@ -27,6 +27,10 @@ ELEMENT_TYPES = (
     "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16", "float8e4m3fn", "float8e4m3fnuz",
     "float8e5m2", "float8e5m2fnuz", "uint4", "int4", "float4e2m1",
 )  # fmt: skip
+SETTINGS = (  # operators whose inputs after the first say how, and are nothing that was learnt: scales, sizes, bounds
+    "QuantizeLinear", "DequantizeLinear", "Resize", "Upsample", "Clip", "Pad",
+)  # fmt: skip
+NO_PARAMETERS = ("int64", "string", "bool")  # shapes, axes and indices
 DEEPEST = 20  # graphs within graphs: no exporter's, but a file made to exhaust the stack has more
 
 Side = int | str | None  # a number, a name, or neither: anything
@@ -78,6 +82,36 @@ def read_onnx(path: Path) -> OnnxFile:
         # Before ONNX 1.4 weights were listed among the inputs.
         found.inputs = [tensor for tensor in found.inputs if tensor.name not in initialised]
     return found
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers that the network learnt: weights of its outermost graph in any type, without scales, shapes and bounds.
+
+    Raises ModelError as `read_onnx` does.
+    """
+    sizes: dict[str, int] = {}
+    settings: set[str] = set()
+    with fields_of(path) as (data, all_fields):
+        for graph in (each[1:] for each in all_fields if each[0] == MODEL_GRAPH):
+            for number, a, b in fields(data, *graph):
+                if number == GRAPH_WEIGHT:
+                    found = OnnxFile()
+                    name = _weight(found, data, a, b)
+                    sizes[name] = sum(count for kind, count in found.weights.items() if kind not in NO_PARAMETERS)
+                elif number == GRAPH_NODE:
+                    settings |= _settings(data, a, b)
+    return sum(size for name, size in sizes.items() if name not in settings)
+
+
+def _settings(data: mmap, start: int, end: int) -> set[str]:
+    """The inputs of a node that only say how it works."""
+    inputs, operator = list[str](), ""
+    for number, a, b in fields(data, start, end):
+        if number == NODE_INPUT:
+            inputs.append(data[a:b].decode())
+        elif number == NODE_OPERATOR:
+            operator = data[a:b].decode()
+    return set(inputs[1:]) if operator in SETTINGS else set()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ float file in bfloat16 where the CPU has it; it says so, and float32 can be aske
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from fcn_edge.runtime.common import (
     wrong_shape,
 )
 from fcn_edge.runtime.host import cpu_device, has_vnni, physical_cores
+from fcn_edge.runtime.protocol import LayerTime
 from fcn_edge.spec import ModelSpec
 
 KEPT_SHAPES = 8  # pictures of a data set come in a dozen shapes; each holds 30 MB at 513x513 and takes 0.3 s to compile
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+KERNELS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}  # at the end of a kernel's name
 
 
 class OpenVino:
@@ -82,6 +84,20 @@ class OpenVino:
     def collect(self) -> Array:
         return self._finish(self._pending.popleft())
 
+    def profile(self, frames: Array, runs: int) -> list[LayerTime]:
+        """As protocol.ProfilingBackend says."""
+        compiled = self._specialise(frames.shape, 1, PERF_COUNT=True)
+        request: Any = compiled.create_infer_request()
+        request.set_input_tensor(self._ov.Tensor(frames, shared_memory=True))
+        taken: Counter[str] = Counter()
+        for turn in range(runs + 1):
+            request.infer()
+            if turn:
+                taken.update({each.node_name: each.real_time.total_seconds() for each in request.profiling_info})
+        nodes: list[Any] = compiled.get_runtime_model().get_ordered_ops()
+        told = {node.get_friendly_name(): node for node in nodes}
+        return [_layer(each, taken[each.node_name] / runs, told) for each in request.profiling_info if _ran(each)]
+
     def close(self) -> None:
         for flight in self._pending:
             flight.request.wait()
@@ -122,11 +138,11 @@ class OpenVino:
         flight.network.idle.append(flight.request)
         return check_output(self._path, self._spec, output)
 
-    def _specialise(self, frames: tuple[int, ...], streams: int) -> Any:
+    def _specialise(self, frames: tuple[int, ...], streams: int, **more: Any) -> Any:
         taken = self._model.inputs[0].get_partial_shape()
         if not taken.compatible(self._ov.PartialShape(list(frames))):
             raise wrong_shape(self._path, list(taken), frames)
-        options: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": self._threads}
+        options: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": self._threads, **more}
         if self.precision in HINTS:
             options["INFERENCE_PRECISION_HINT"] = HINTS[self.precision]
         try:
@@ -143,6 +159,26 @@ def _name(port: Any, meant: str | None = None) -> str:
     """What the file calls an input or output: `meant`, if that is one of the names that OpenVINO has for it."""
     names: set[str] = port.get_names()
     return meant if meant in names else min(names, default="unnamed")
+
+
+def _ran(layer: Any) -> bool:
+    """Most of what OpenVINO lists was fused into something else."""
+    return layer.status.name == "EXECUTED"
+
+
+def _layer(layer: Any, seconds: float, nodes: dict[str, Any]) -> LayerTime:
+    """node: of the graph that was compiled, which has the shape; its precision is that of the kernel that was taken."""
+    node = nodes.get(layer.node_name)
+    kernel = layer.exec_type.rpartition("_")[2].lower()  # "brgconv_avx512_1x1_bf16"
+    shape = node.output(0).get_partial_shape() if node is not None and node.get_output_size() else None
+    known = shape is not None and shape.is_static
+    return LayerTime(
+        name=layer.node_name,
+        op=layer.node_type,
+        seconds=seconds,
+        precision=KERNELS.get(kernel),
+        output=tuple(shape.to_shape()) if shape is not None and known else None,
+    )
 
 
 class _Network:

@@ -7,6 +7,7 @@ was asked for or raises; what it really computes in is what it reports.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,4 +80,30 @@ class FrameBackend(Backend, Protocol):
 
     def collect_frame(self) -> np.ndarray:
         """Of the oldest submitted frame: finished labels, uint8 (H, W), or an output as `infer` gives it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one of the runtime's own layers takes, which may be several of the network's."""
+
+    name: str
+    op: str  # as the runtime calls what it does: "Convolution"; "" where it does not say
+    seconds: float  # mean a run
+    precision: str | None = None
+    output: tuple[int, ...] | None = None  # shape
+
+
+@runtime_checkable
+class ProfilingBackend(Backend, Protocol):
+    """A backend whose runtime tells what each layer takes.
+
+    Counting costs time, so this opens the file once more with the counters on: what else runs is not slowed.
+    """
+
+    def profile(self, frames: np.ndarray, runs: int) -> list[LayerTime]:
+        """The layers that ran, in their order: means of `runs` after one that warms up; `frames` as `infer` takes them.
+
+        Raises BackendError where the runtime does not tell.
+        """
         ...
