@@ -32,10 +32,15 @@ def open_labelled(text: str, split: str | None = None, limit: int | None = None)
     return DataSet(data.samples[:limit], data.classes, data.palette)
 
 
-def describe(text: str, split: str | None = None, limit: int | None = None) -> Data:
-    """What a report says of the set. Raises as `open_data` does, and DataError where a mask cannot be read."""
+def describe(
+    text: str, split: str | None = None, limit: int | None = None, classes: Sequence[str] | None = None
+) -> Data:
+    """What a report says of the set; `classes` where means are over some of its classes alone.
+
+    Raises as `open_data` does, and DataError where a mask cannot be read.
+    """
     data = open_labelled(text, split, limit)
-    return Data(name(text, split), len(data.samples), identity(data.samples), list(data.classes))
+    return Data(name(text, split), len(data.samples), identity(data.samples), list(classes or data.classes))
 
 
 def name(text: str, split: str | None = None) -> str:
