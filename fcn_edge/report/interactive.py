@@ -35,7 +35,8 @@ def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float,
     line = Scatter(
         x=[1e3 * seconds(cell) for cell in best],
         y=[mean_iou(cell, data.name) for cell in best],
-        mode="lines+text",
+        mode="lines+markers+text",
+        marker={"symbol": "circle-open", "size": 17, "color": MIDDLE},  # a ring, which keeps its number off the point
         text=[str(number) for number in range(1, len(best) + 1)],
         textposition="top center",
         line={"color": MIDDLE, "shape": "hv", "dash": "dot"},
@@ -57,7 +58,7 @@ def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float,
     ]
     layout = {
         "height": HEIGHT,
-        "xaxis": {"title": "median milliseconds from a frame to its labels", **_log(*limits)},
+        "xaxis": {"title": "median ms from a frame to its labels", **_log(*limits)},
         "yaxis": {"title": f"mean IoU, {escape(data.name)}"},
     }
     return _json([line, *points], layout)
@@ -86,7 +87,7 @@ def latencies(board: Board, models: Sequence[str]) -> str:
     limits = 900 * min(total.least for total in totals), 1100 * max(total.most for total in totals)
     layout = {
         "height": rows_height(len(cells)),
-        "xaxis": {"title": "milliseconds from a frame to its labels", **_log(*limits)},
+        "xaxis": {"title": "ms from a frame to its labels", **_log(*limits)},
         "yaxis": {"autorange": "reversed"},
     }
     return _json(boxes, layout)
@@ -104,7 +105,7 @@ def stages(board: Board) -> str:
             x=[1e3 * found.p50 if (found := _stage(cell, stage)) else None for cell in cells],
             name=STAGES[stage],
             orientation="h",
-            marker={"color": COLORS[index], "pattern": {"shape": PATTERNS[index], "fgcolor": "white", "size": 5}},
+            marker=_filled(COLORS[index], index),
             hovertemplate=f"{STAGES[stage]}: %{{x:.3g}} ms<extra></extra>",
         )
         for index, stage in enumerate(STAGES)
@@ -113,7 +114,7 @@ def stages(board: Board) -> str:
     layout = {
         "barmode": "stack",
         "height": rows_height(len(cells)),
-        "xaxis": {"title": "median milliseconds; drawing is no part of the total"},
+        "xaxis": {"title": "median ms; draw is no part of the total"},
         "yaxis": {"autorange": "reversed"},
     }
     return _json(bars, layout)
@@ -131,13 +132,12 @@ def classes(board: Board, data: Data, models: Sequence[str]) -> str:
         assert found
         names = [name for name in data.classes if found.per_class_iou.get(name) is not None]
         color, index = looks[cell.model]
-        pattern = PATTERNS[index % len(PATTERNS)]
         bars.append(
             Bar(
                 x=[escape(name) for name in names],
                 y=[found.per_class_iou[name] for name in names],
                 name=escape(cell.key),
-                marker={"color": color, "pattern": {"shape": pattern, "fgcolor": "white", "size": 5}},
+                marker=_filled(color, index),
                 hovertemplate=f"{escape(cell.key)}<br>%{{x}}: %{{y:.3f}}<extra></extra>",
             )
         )
@@ -176,6 +176,11 @@ def _looks(models: Sequence[str]) -> list[tuple[str, str, str]]:
     ]
 
 
+def _filled(color: str, index: int) -> dict[str, Any]:
+    pattern = {"shape": PATTERNS[index % len(PATTERNS)], "bgcolor": color, "fgcolor": "white", "size": 5}
+    return {"color": color, "pattern": pattern}
+
+
 def _two_lines(cell: Cell) -> str:
     """The candidate's key, broken after the model where it begins with it."""
     model, rest = escape(cell.model), escape(cell.key.removeprefix(cell.model).strip())
@@ -204,7 +209,7 @@ def _json(traces: Sequence[Any], layout: dict[str, Any]) -> str:
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
         "margin": {"l": 56, "r": 12, "t": 28, "b": 48},
         "font": {"family": "system-ui, sans-serif", "size": 13},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "legend": {"orientation": "h", "traceorder": "normal", "yanchor": "bottom", "y": 1.02, "x": 0},
     }
     for name in ("xaxis", "yaxis"):
         layout[name] = {**axis, **layout.get(name, {})}

@@ -45,6 +45,13 @@ function sort(head, column) {
   body.append(...[...body.rows].sort((a, b) => order * compare(value(a, column), value(b, column))));
 }
 
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const each of folded) each.open = true; // paper can't be clicked
+});
+addEventListener("afterprint", () => folded.forEach((each) => (each.open = false)));
+
 for (const table of document.querySelectorAll("table")) {
   if (table.tBodies[0].rows.length < 3) continue;
   [...table.tHead.rows[0].cells].forEach((head, column) => {

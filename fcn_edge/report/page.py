@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import fcn_edge
@@ -94,13 +94,21 @@ def sections(boards: Sequence[Board], drawn: Sequence[Plots]) -> list[Section]:
 
 
 def _choice(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
-    """A row a data set, a column a board."""
+    """A row a data set, a column a board; of one board, a column a data set."""
     section = Section("frontier", "Which to take")
     for name in dict.fromkeys(data.name for board in boards for data in board.report.data):
         group = Group(plots=[each.pareto[name] for each in drawn if name in each.pareto])
         for board in boards:
-            group.tables += [tables.frontier_table(board, data) for data in board.report.data if data.name == name]
+            found = [tables.frontier_table(board, data) for data in board.report.data if data.name == name]
+            group.tables += [_titled(boards, board, table) for table in found]
         section.groups.append(group)
+    if len(boards) == 1:  # then it is the data sets that stand side by side
+        section.groups = [
+            Group(
+                [plot for group in section.groups for plot in group.plots],
+                [table for group in section.groups for table in group.tables],
+            )
+        ]
     if any(frontier(board.report.cells, data.name) for board in boards for data in board.report.data):
         section.lines.append(
             "On the frontier is what no other candidate matches in both: each is the most accurate at its latency or "
@@ -112,7 +120,10 @@ def _choice(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
 
 def _latency(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
     groups = [
-        Group([each.latencies] if each.latencies else [], [tables.latency_table(board), tables.start_table(board)])
+        Group(
+            [each.latencies] if each.latencies else [],
+            [_titled(boards, board, make(board)) for make in (tables.latency_table, tables.start_table)],
+        )
         for board, each in zip(boards, drawn, strict=True)
     ]
     return Section("latency", "Latency", groups=groups)
@@ -120,7 +131,11 @@ def _latency(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
 
 def _stages(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
     groups = [
-        Group([each.stages] if each.stages else [], fold="The figures, as a table", folded=[tables.stages_table(board)])
+        Group(
+            [each.stages] if each.stages else [],
+            fold="The figures, as a table",
+            folded=[_titled(boards, board, tables.stages_table(board))],
+        )
         for board, each in zip(boards, drawn, strict=True)
         if board.timed
     ]
@@ -132,8 +147,8 @@ def _accuracy(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
     for board, each in zip(boards, drawn, strict=True):
         for data in board.report.data:
             plot = each.classes.get(data.name)
-            classes = [tables.classes_table(board, data)]
-            section.groups.append(Group(tables=[tables.accuracy_table(board, data)]))
+            classes = [_titled(boards, board, tables.classes_table(board, data))]
+            section.groups.append(Group(tables=[_titled(boards, board, tables.accuracy_table(board, data))]))
             section.groups.append(Group([plot] if plot else [], fold="IoU of each class, as a table", folded=classes))
     section.groups = [group for group in section.groups if _holds(group)]
     if section.groups:
@@ -157,7 +172,12 @@ def _timed(boards: Sequence[Board]) -> Section:
 
 
 def _each(boards: Sequence[Board], make: Callable[[Board], Table]) -> list[Group]:
-    return [Group(tables=[make(board)]) for board in boards]
+    return [Group(tables=[_titled(boards, board, make(board))]) for board in boards]
+
+
+def _titled(boards: Sequence[Board], board: Board, table: Table) -> Table:
+    """The table with its board's name in the title, where there are several."""
+    return table if len(boards) == 1 else replace(table, title=f"{table.title}, {board.name}")
 
 
 def _holds(group: Group) -> bool:

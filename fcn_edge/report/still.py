@@ -30,8 +30,7 @@ STYLE: Any = {
 
 def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float, float]) -> Any:
     """Mean IoU against latency, one symbol a model, the frontier numbered as in its table; limits in milliseconds."""
-    figure = _figure(6.4, 4.4)
-    axes = figure.subplots()
+    figure, axes = _figure(6.4, 4.4)
     best = frontier(board.report.cells, data.name)
     for index, model in enumerate(models):
         cells = [cell for cell in board.timed if cell.model == model and accuracy(cell, data.name)]
@@ -53,8 +52,7 @@ def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float,
 def latencies(board: Board, models: Sequence[str]) -> Any:
     """Every run of a candidate as a box, with its outliers."""
     cells = shown(board, MOST)
-    figure = _figure(8, 1.2 + 0.26 * len(cells))
-    axes = figure.subplots()
+    figure, axes = _figure(8, 1.2 + 0.26 * len(cells))
     runs = [[1e3 * run for runs in cell.latency.rounds for run in runs] for cell in cells if cell.latency]
     boxes = axes.boxplot(runs, orientation="horizontal", patch_artist=True, flierprops={"marker": ".", "markersize": 4})
     for cell, box, median in zip(cells, boxes["boxes"], boxes["medians"], strict=True):
@@ -69,8 +67,7 @@ def latencies(board: Board, models: Sequence[str]) -> Any:
 def stages(board: Board) -> Any:
     """The median of each stage, one after the other."""
     cells = shown(board, MOST)
-    figure = _figure(8, 1.6 + 0.26 * len(cells))
-    axes = figure.subplots()
+    figure, axes = _figure(8, 1.6 + 0.26 * len(cells))
     ends = [0.0] * len(cells)
     for index, stage in enumerate(STAGES):
         found = [cell.latency.stages.get(stage) if cell.latency else None for cell in cells]
@@ -90,8 +87,7 @@ def classes(board: Board, data: Data, models: Sequence[str]) -> Any:
     cells = champions(board, data.name)
     found = [each.per_class_iou for cell in cells if (each := accuracy(cell, data.name))]
     names = [name for name in data.classes if any(ious.get(name) is not None for ious in found)]
-    figure = _figure(max(6, 0.9 + 0.5 * len(names)), 3.8)
-    axes = figure.subplots()
+    figure, axes = _figure(max(6, 0.9 + 0.5 * len(names)), 3.8)
     width = 0.8 / max(1, len(cells))
     for place, (cell, ious) in enumerate(zip(cells, found, strict=True)):
         index = models.index(cell.model)
@@ -122,12 +118,13 @@ def drawn(figure: Any, kind: str) -> bytes:
     return to.getvalue()
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float) -> tuple[Any, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        return Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -151,4 +148,4 @@ def _log(axes: Any) -> None:
 
 
 def _legend(figure: Any) -> None:
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)

@@ -64,11 +64,11 @@ def timed(protocol: Protocol) -> list[str]:
         "as many threads as each backend takes" if protocol.threads is None else plural(protocol.threads, "thread")
     )
     return [
-        f"Latency is from a frame of {pixels(protocol.frame)} in memory to labels of that size in memory, one at a "
-        f"time, with {threads}.",
+        f"Latency is from a frame of {protocol.frame[1]} by {protocol.frame[0]} pixels in memory to labels of that "
+        f"size in memory, one at a time, with {threads}.",
         NOT_TIMED,
         f"{plural(protocol.rounds, 'round')} over all candidates in turn; of each in a round at least "
-        f"{plural(protocol.runs, 'run')} and {digits(protocol.seconds)} s. Intervals of the mean are bootstrapped over "
+        f"{plural(protocol.runs, 'run')} and {protocol.seconds:g} s. Intervals of the mean are bootstrapped over "
         "rounds, because the runs of a round are alike.",
         f"Warm-up: {protocol.warm_up.rstrip('.')}. Timing itself takes {digits(1e6 * protocol.timer_overhead)} µs a "
         "run, which is in the figures.",
