@@ -38,6 +38,12 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.folder = out / FOLDER
 
+    @property
+    def root(self) -> Kept:
+        """What belongs to no cell."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Kept(self.folder)
+
     def cell(self, identity: Mapping[str, Any]) -> Kept:
         """The parts of what `identity` describes."""
         text = msgspec.json.encode(identity, order="deterministic")
@@ -62,6 +68,9 @@ class Kept:
 
     def put(self, part: str, value: Any) -> None:
         _write(self.folder / f"{part}.json", value)
+
+    def drop(self, part: str) -> None:
+        (self.folder / f"{part}.json").unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Every part, so that all is measured anew."""

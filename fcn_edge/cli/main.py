@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import fcn_edge
-from fcn_edge.cli import build, calib, doctor, evaluate, export, inspect, models, report, run, train
+from fcn_edge.cli import bench, build, calib, doctor, evaluate, export, inspect, models, recommend, report, run, train
 from fcn_edge.errors import FcnEdgeError, UsageError
 
 CLICK_USAGE_ERROR = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
@@ -30,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich's help takes 0.2 s to load
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (run, evaluate, train, export, calib, build, inspect, models, report, doctor):
+for command in (run, evaluate, train, export, calib, build, bench, inspect, models, report, recommend, doctor):
     command.register(app)
 
 

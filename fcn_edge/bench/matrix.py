@@ -1,0 +1,210 @@
+"""All cells of a matrix, measured in turns: a round of each before the second round of any.
+
+A machine that gets slower, because it heats up or somebody else is at work, then slows all candidates alike, and what
+the report ranks stays ranked. Only as many candidates as fit into memory take turns with each other; the first of all
+is timed again beside each further group, and tells what changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fcn_edge.bench import pictures
+from fcn_edge.bench.candidates import Planned
+from fcn_edge.bench.cells import Settings, Work, cell_of, reference_of
+from fcn_edge.bench.group import Group, timing_seconds
+from fcn_edge.bench.labelled import describe, open_labelled
+from fcn_edge.bench.progress import Progress
+from fcn_edge.bench.schema import Accuracy, Cell, Data, Picture
+from fcn_edge.bench.store import Kept, Store, identity
+from fcn_edge.bench.worker import Candidate, Worker
+from fcn_edge.errors import DataError, FcnEdgeError, UsageError
+from fcn_edge.runtime.files import read_spec
+from fcn_edge.spec import ModelSpec, from_toml
+
+A_PICTURE, PROFILING = 0.1, 5.0  # seconds, for the progress bar
+
+Make = Callable[[Planned], Path]  # the file of a cell, made if need be; raises FcnEdgeError
+Tell = Callable[[str], None]  # a line for people
+
+
+@dataclass
+class Bench:
+    """A matrix at work. Ctrl-C may come at any time; what was measured until then is kept."""
+
+    settings: Settings
+    store: Store
+    make: Make
+    tell: Tell
+    progress: Progress
+    force: bool = False  # measure what is there anew
+    measured: bool = False  # whether anything was
+
+    def run(self, planned: Sequence[Planned]) -> tuple[list[Cell], list[Data], list[Picture]]:
+        """Measure what is not measured yet.
+
+        Raises as `open_data` does for data that cannot be opened, before anything is measured; OSError where the
+        store cannot be written.
+        """
+        labelled, problem = self._labelled()
+        works = [self._made(each) for each in planned]
+        alive = [work for work in works if work.failed is None]
+        self._time(alive)
+        references = {work.key: reference_of(work, alive) for work in alive}
+        for work in sorted(alive, key=lambda work: references[work.key] is not None):
+            self._judge(work, labelled, references[work.key])
+            if problem is not None and work.failed is None:
+                self.lost(work, problem)
+        shown = self._pictures(works, labelled)
+        data = list(labelled.values())
+        return [cell_of(work, data, references.get(work.key)) for work in works], data, shown
+
+    def _labelled(self) -> tuple[dict[str, Data], str | None]:
+        """The data sets by their words, and what is wrong with one without labels: speed is measured still."""
+        found: dict[str, Data] = {}
+        problem: str | None = None
+        for text in self.settings.data:
+            open_labelled(text, self.settings.split, self.settings.limit)  # a mistyped name ends it here
+            try:
+                found[text] = describe(text, self.settings.split, self.settings.limit)
+            except DataError as error:
+                problem = str(error)
+        return found, problem
+
+    # ---- files
+
+    def _made(self, planned: Planned) -> Work:
+        """The cell with its file, or with the reason why it has none."""
+        settings = self.settings
+        if planned.artefact is None:
+            return self.lost(Work(planned, settings), planned.failed or "it cannot be.")
+        try:
+            path = self.make(planned)
+            if planned.own is None:
+                planned = replace(planned, own=spec_of(path, planned.spec).size)
+            folder = self._kept(planned, path)
+        except FcnEdgeError as error:
+            return self.lost(Work(planned, settings), str(error))
+        candidate = Candidate(
+            planned.key,
+            path,
+            planned.backend,
+            planned.precision,
+            planned.size,
+            settings.resize,
+            planned.spec,
+            settings.threads,
+            planned.model,
+        )
+        return Work(planned, settings, folder, candidate)
+
+    def _kept(self, planned: Planned, path: Path) -> Kept:
+        settings, size = self.settings, planned.size or planned.own
+        kept = self.store.cell(
+            identity(path, planned.backend, planned.precision, size, settings.resize, planned.spec, settings.threads)
+        )
+        if self.force:
+            kept.forget()
+        return kept
+
+    def lost(self, work: Work, why: str) -> Work:
+        work.failed = why
+        self.tell(f"{work.key}: {why}")
+        return work
+
+    # ---- speed
+
+    def _time(self, works: Sequence[Work]) -> None:
+        waiting = [work for work in works if not work.timed]
+        for _ in range(len(works) - len(waiting)):
+            self.progress.skip(timing_seconds(self.settings))
+        alone: list[Work] = []
+        while waiting:
+            group = Group(self, next((work for work in works if work.timed), None))
+            waiting = group.run(waiting)
+            alone += group.deferred
+        for work in alone:
+            Group(self, None).run([work])
+
+    def start(self, work: Work) -> Worker:
+        """Its process, with the model opened. Raises FcnEdgeError."""
+        assert work.candidate is not None
+        settings = self.settings
+        worker = Worker(work.candidate, settings.picture, settings.frame, settings.patience, self.progress.within)
+        try:
+            opened = worker.open()
+            if work.figures.opened is None:
+                work.note(opened=opened)
+        except BaseException:
+            worker.close()
+            raise
+        self.measured = True
+        return worker
+
+    # ---- accuracy and layers
+
+    def _judge(self, work: Work, data: Mapping[str, Data], reference: Work | None) -> None:
+        """Its accuracy on every data set that it was not measured on yet, and its layers."""
+        figures = work.figures
+        missing = {text: one for text, one in data.items() if work.accuracy(one, reference) is None}
+        profile = self.settings.layers and figures.layers is None and "layers" not in figures.not_measured
+        if work.failed is not None or not (missing or profile):
+            self.progress.skip(judging_seconds(self.settings, sum(one.images for one in data.values())))
+            return
+        try:
+            with self.start(work) as worker:
+                if profile:
+                    with self.progress.step(f"layers: {work.key}", PROFILING):
+                        self._profile(work, worker)
+                for text, one in missing.items():
+                    with self.progress.step(f"accuracy: {work.key} on {one.name}", one.images * A_PICTURE):
+                        work.put_accuracy(one, reference, self._evaluated(work, worker, text, reference))
+        except (FcnEdgeError, UsageError) as error:
+            self.lost(work, str(error))
+
+    def _evaluated(self, work: Work, worker: Worker, text: str, reference: Work | None) -> Accuracy:
+        settings = self.settings
+        theirs = None if reference is None else reference.labels
+        (found,) = worker.evaluate([text], settings.split, settings.classes, theirs, work.labels, settings.limit)
+        return found
+
+    def _profile(self, work: Work, worker: Worker) -> None:
+        try:
+            work.note(layers=worker.layers())
+        except FcnEdgeError as error:
+            work.note(not_measured={"layers": str(error)})
+
+    # ---- pictures
+
+    def _pictures(self, works: Sequence[Work], data: Mapping[str, Data]) -> list[Picture]:
+        """Those of the first data set that the candidates of its classes differ on most."""
+        split, limit = self.settings.split, self.settings.limit
+        for text, one in data.items():
+            labels = {
+                work.key: work.labels
+                for work in works
+                if work.failed is None and (opened := work.figures.opened) and opened.classes == one.classes
+            }
+            if labels:
+                opened = open_labelled(text, split, limit)
+                with self.progress.step("pictures", one.images * A_PICTURE):
+                    chosen = pictures.differing(one.name, opened.samples, labels, self.progress.within)
+                    return pictures.publish(self.store.folder.parent, one.name, opened, chosen, labels)
+        return []
+
+
+def spec_of(path: Path, described: Path | None) -> ModelSpec:
+    """What the file says of itself, or what is said of it. Raises SpecError and ModelError."""
+    return read_spec(path) if described is None else from_toml(described)
+
+
+def judging_seconds(settings: Settings, images: int) -> float:
+    return images * A_PICTURE + (PROFILING if settings.layers else 0.0)
+
+
+def estimate(planned: Sequence[Planned], settings: Settings, images: int) -> float:
+    """Seconds that the cells may take, for the progress bar. images: of all data sets together."""
+    possible = sum(each.artefact is not None for each in planned)
+    return possible * (timing_seconds(settings) + judging_seconds(settings, images)) + images * A_PICTURE

@@ -1,0 +1,120 @@
+"""From a matrix to `report.json`: the cells, and what has to be told with them for anybody to believe them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from fcn_edge import __version__
+from fcn_edge.bench import pictures, timing
+from fcn_edge.bench.candidates import Planned
+from fcn_edge.bench.cells import Settings
+from fcn_edge.bench.environment import look, machine
+from fcn_edge.bench.matrix import Bench, Make, Tell
+from fcn_edge.bench.progress import Progress
+from fcn_edge.bench.schema import KIND, SCHEMA, Protocol, Report, read_report, write_report
+from fcn_edge.bench.store import Store
+from fcn_edge.errors import DataError, SinkError
+
+NAME = "report.json"
+SESSION = "session"  # the part of the store that tells when a matrix that was interrupted began
+
+
+class Session(Struct, frozen=True):
+    """A start of a matrix, for one that goes on after an interruption."""
+
+    begun: str
+    timer_overhead: float
+
+
+def measure(
+    out: Path,
+    planned: Sequence[Planned],
+    settings: Settings,
+    make: Make,
+    progress: Progress,
+    tell: Tell,
+    name: str | None = None,
+    command: str = "",
+    force: bool = False,
+) -> Report:
+    """Measure what is not measured yet in `out`, and write report.json and pictures there.
+
+    name:    of the machine in the report; None: made of its board, GPU and CPU.
+    command: that reproduces the report, for the report.
+    force:   measure everything anew, and replace a report.json that is none of ours.
+    Raises as `Bench.run` does, SinkError where a file that is not ours is in the way, OSError where none can be
+    written.
+    """
+    earlier = _earlier(out, force)
+    store = Store(out)
+    root = store.root
+    session = root.get(SESSION, Session)
+    if session is None or force:
+        session = Session(_now(), timing.overhead())
+        root.put(SESSION, session)
+    before = look()
+    bench = Bench(settings, store, make, tell, progress, force)
+    cells, data, shown = bench.run(planned)
+    protocol = Protocol(
+        frame=settings.frame,
+        threads=settings.threads,
+        rounds=settings.rounds,
+        runs=settings.runs,
+        seconds=settings.seconds,
+        timer_overhead=session.timer_overhead,
+        warm_up=timing.WARM_UP,
+    )
+    report = Report(
+        kind=KIND,
+        schema=SCHEMA,
+        made_by=f"fcn-edge {__version__}",
+        begun=session.begun,
+        ended=_now(),
+        command=command,
+        machine=machine(before, look(), name),
+        protocol=protocol,
+        data=data,
+        cells=cells,
+        pictures=shown,
+    )
+    if earlier is not None:
+        report = _together(report, earlier, bench.measured, name)
+    write_report(report, out / NAME)
+    if earlier is not None:
+        pictures.remove(out, earlier.pictures, report.pictures)
+    root.drop(SESSION)  # the next start that measures something is another one
+    return report
+
+
+def _together(report: Report, earlier: Report, measured: bool, name: str | None) -> Report:
+    """What is to be said of the time and the state of the machine where some cells are of an earlier start."""
+    if not {cell.key for cell in report.cells} & {cell.key for cell in earlier.cells}:
+        return report
+    machine = report.machine if measured else earlier.machine
+    noise = [*earlier.machine.noise, *machine.noise]
+    machine = structs.replace(machine, name=name or machine.name, noise=list(dict.fromkeys(noise)))
+    ended = report.ended if measured else earlier.ended
+    return structs.replace(report, begun=min(report.begun, earlier.begun), ended=ended, machine=machine)
+
+
+def _earlier(out: Path, force: bool) -> Report | None:
+    """The report that is there. Raises SinkError where it is something else and not to be overwritten."""
+    path = out / NAME
+    if not path.exists():
+        return None
+    try:
+        return read_report(path)
+    except DataError as error:
+        if force:
+            return None
+        raise SinkError(
+            f"{path} is in the way: it is no report that this fcn-edge reads. Name another --out."
+        ) from error
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
