@@ -1,13 +1,13 @@
 """How much work a network is for a frame, counted in its file and not in its runtime.
 
 Operations are those of its convolutions and matrix products, a multiply-add being two, as papers count them; sums,
-bounds and means between them are left out. OpenVINO works out the shapes without running anything; where it is not
-installed, ONNX Runtime runs the graph once, unfused, and tells the shapes that it met.
+bounds and means between them are left out. OpenVINO works out the shapes of an ONNX file without running anything;
+where it is not installed, ONNX Runtime runs the graph once, unfused, and tells the shapes that it met.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -15,9 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from fcn_edge.errors import BackendError, FcnEdgeError
+from fcn_edge.engine import sidecar
+from fcn_edge.errors import BackendError, FcnEdgeError, ModelError
+from fcn_edge.files import sha256
 from fcn_edge.prepare import Size
 from fcn_edge.runtime.onnx_file import count_parameters
 from fcn_edge.spec import ModelSpec
@@ -26,43 +29,39 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Work:
-    """One multiplying operator: its kind, its inputs' shapes and its output's."""
-
-    op: str
-    inputs: list[Shape]
-    output: Shape
-
-
-@dataclass(frozen=True)
 class Cost:
     """What a frame costs; None where it could not be counted, and why."""
 
     parameters: int | None
     operations: float | None
-    output: Shape | None  # of the network for that frame
+    output: Shape | None  # of the network for that frame, scores or labels
     reasons: dict[str, str]  # field: why it is None
 
 
 def cost(path: Path, spec: ModelSpec, network: Size) -> Cost:
-    """What `path` costs for one frame at the network's (h, w). Raises ModelError for a damaged file."""
+    """What `path` costs for one frame at the network's (h, w); an engine costs what its ONNX file does.
+
+    Raises ModelError for a damaged file.
+    """
+    if path.suffix == ".plan":
+        return _engine(path, network)
     if path.suffix == ".safetensors":
-        why = "operations are counted in ONNX files alone: fcn-edge export"
-        return Cost(_weights(path), None, None, {"operations": why})
-    if path.suffix != ".onnx":
-        why = f"counted in ONNX files alone, and this is {path.suffix or 'none'}"
-        return Cost(None, None, None, {"parameters": why, "operations": why})
-    parameters = count_parameters(path)
+        return Cost(_weights(path), None, None, {"operations": "they are counted in ONNX and TFLite files alone."})
+    if path.suffix not in (".onnx", ".tflite"):
+        return _unknown(f"they are counted in ONNX and TFLite files alone, and this is {path.suffix or 'neither'}.")
     shape = (1, *network, 3) if spec.input.layout == "NHWC" else (1, 3, *network)
     try:
-        works, output = count(path, shape, np.dtype(spec.input.dtype))
-    except (FcnEdgeError, RuntimeError) as error:
-        return Cost(parameters, None, None, {"operations": f"not counted: {str(error).splitlines()[0]}"})
-    return Cost(parameters, float(sum(operations(work) for work in works)), output, {})
+        if path.suffix == ".tflite":
+            return Cost(*by_tflite(path), {})
+        operations, output = count(path, shape, np.dtype(spec.input.dtype))
+    except FcnEdgeError as error:
+        parameters = count_parameters(path) if path.suffix == ".onnx" else None
+        return Cost(parameters, None, None, {"operations": str(error)})
+    return Cost(count_parameters(path), operations, output, {})
 
 
-def count(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[list[Work], Shape]:
-    """The multiplying operators of an ONNX file for an input of that shape, and its first output's shape."""
+def count(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[float, Shape]:
+    """Operations of an ONNX file for an input of that shape, and its first output's shape. Raises BackendError."""
     if find_spec("openvino") is not None:
         return by_openvino(path, shape)
     if find_spec("onnxruntime") is not None:
@@ -70,53 +69,47 @@ def count(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[list[Work], S
     raise BackendError("operations are counted by OpenVINO or ONNX Runtime: pip install onnxruntime")
 
 
-def operations(work: Work) -> int:
-    """Two for each multiply-add, whatever the strides and groups."""
-    first, weights, output = work.inputs[0], work.inputs[1], work.output
-    if work.op == "Conv":  # weights: out, in of a group, kernel
-        return 2 * prod(output) * prod(weights[1:])
-    if work.op == "ConvTranspose":  # weights: in, out of a group, kernel: each input value is spread over the kernel
-        return 2 * prod(first) * prod(weights[1:])
-    return 2 * prod(output) * first[-1]  # a matrix product
+def convolution(weights: Shape, output: Shape) -> int:
+    """weights: (out, in of a group, kernel)."""
+    return 2 * prod(output) * prod(weights[1:])
 
 
-OPENVINO = {
-    "Convolution": "Conv",
-    "GroupConvolution": "Conv",  # whose weights have the groups first: group, out, in, kernel
-    "ConvolutionBackpropData": "ConvTranspose",
-    "GroupConvolutionBackpropData": "ConvTranspose",
-    "MatMul": "MatMul",
-}
+def transposed(first: Shape, weights: Shape) -> int:
+    """weights: (in, out of a group, kernel); each value that comes in is spread over the kernel."""
+    return 2 * prod(first) * prod(weights[1:])
 
 
-def by_openvino(path: Path, shape: Shape) -> tuple[list[Work], Shape]:
-    """Without running it. Raises RuntimeError for a file that OpenVINO cannot read, or an input that it cannot take."""
-    from openvino.frontend import FrontEndManager  # pyright: ignore[reportMissingImports]
+def by_openvino(path: Path, shape: Shape) -> tuple[float, Shape]:
+    """Operations and the first output's shape, without running it. Raises BackendError where OpenVINO can't read it."""
+    from openvino.frontend import FrontEndManager
 
-    frontend = FrontEndManager().load_by_framework("onnx")
-    model: Any = frontend.convert(frontend.load(str(path)))
-    model.reshape({0: list(shape)})
-    return list(_works(model.get_ordered_ops())), tuple(model.outputs[0].get_partial_shape().get_min_shape())
-
-
-def _works(nodes: Iterable[Any]) -> Iterable[Work]:
-    for node in nodes:
-        kind = node.get_type_name()
-        if kind not in OPENVINO:
-            continue
-        first, weights = (tuple(node.input(index).get_shape()) for index in (0, 1))
-        if kind == "MatMul" and node.get_attributes().get("transpose_a"):
-            first = (*first[:-2], first[-1], first[-2])
-        yield Work(OPENVINO[kind], [first, weights[1:] if kind.startswith("Group") else weights],
-                   tuple(node.output(0).get_shape()))  # fmt: skip
+    try:
+        frontend = FrontEndManager().load_by_framework("onnx")
+        model: Any = frontend.convert(frontend.load(str(path)))
+        model.reshape({0: list(shape)})
+        total = sum(_operations(node) for node in model.get_ordered_ops())
+        return float(total), tuple(model.outputs[0].get_shape())
+    except Exception as error:  # the front end's failures share no base but this
+        raise BackendError(f"OpenVINO does not tell the shapes in {path}: {str(error).splitlines()[-1]}") from error
 
 
-ONNX = {"Conv": "Conv", "ConvTranspose": "ConvTranspose", "MatMul": "MatMul", "Gemm": "MatMul"}
+def _operations(node: Any) -> int:
+    kind = node.get_type_name()
+    if kind == "MatMul":
+        first = list(node.input(0).get_shape())
+        inner = first[-2] if node.get_attributes().get("transpose_a") and len(first) > 1 else first[-1]
+        return 2 * prod(node.output(0).get_shape()) * inner
+    if not kind.removeprefix("Group").startswith("Convolution"):
+        return 0
+    first, weights = (tuple(node.input(index).get_shape()) for index in (0, 1))
+    weights = weights[1:] if kind.startswith("Group") else weights  # (group, out, in, kernel)
+    if kind.endswith("BackpropData"):
+        return transposed(first, weights)
+    return convolution(weights, tuple(node.output(0).get_shape()))
 
 
-def by_onnxruntime(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[list[Work], Shape]:
-    """By running it once, unfused, on zeros. Raises RuntimeError for a file that ONNX Runtime cannot run."""
-    import msgspec
+def by_onnxruntime(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[float, Shape]:
+    """The same by running it once, unfused, on zeros. Raises BackendError where ONNX Runtime cannot run it."""
     import onnxruntime as ort
 
     options: Any = ort.SessionOptions()
@@ -128,21 +121,79 @@ def by_onnxruntime(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[list
             session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             outputs = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, dtype)})
         except Exception as error:  # its exceptions share no base but this
-            raise RuntimeError(str(error)) from error
+            raise BackendError(f"ONNX Runtime does not tell the shapes in {path}: {error}") from error
         events: list[dict[str, Any]] = msgspec.json.decode(Path(session.end_profiling()).read_bytes())
-    works = [
-        Work(ONNX[event["args"]["op_name"]], *_shapes(event["args"]))
-        for event in events
-        if event.get("cat") == "Node" and event["args"].get("op_name") in ONNX and "output_type_shape" in event["args"]
-    ]
-    return works, tuple(outputs[0].shape)
+    told = (event["args"] for event in events if event.get("cat") == "Node")
+    return float(sum(_met(each) for each in told if "output_type_shape" in each)), tuple(outputs[0].shape)
 
 
-def _shapes(told: dict[str, Any]) -> tuple[list[Shape], Shape]:
-    inputs, outputs = (
-        [tuple(next(iter(each.values()))) for each in told[f"{name}_type_shape"]] for name in ("input", "output")
-    )
-    return inputs, outputs[0]
+def _met(told: dict[str, Any]) -> int:
+    """Operations of a node that ran, by the shapes that it met."""
+    if told["op_name"] not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+        return 0
+    first, weights = _shapes(told["input_type_shape"])[:2]
+    (output,) = _shapes(told["output_type_shape"])
+    if told["op_name"] == "Conv":
+        return convolution(weights, output)
+    if told["op_name"] == "ConvTranspose":
+        return transposed(first, weights)
+    inner = prod(first) // output[0] if told["op_name"] == "Gemm" else first[-1]  # a Gemm's may be transposed
+    return 2 * prod(output) * inner
+
+
+def _shapes(told: list[dict[str, list[int]]]) -> list[Shape]:
+    return [tuple(shape) for each in told for shape in each.values()]
+
+
+def by_tflite(path: Path) -> tuple[int, float, Shape]:
+    """Parameters, operations and the first output's shape of a TFLite file, which says all of them.
+
+    Raises BackendError where LiteRT is not installed, ModelError for a damaged file.
+    """
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError as error:
+        raise BackendError("a TFLite file is read by LiteRT: pip install ai-edge-litert") from error
+    try:
+        graph: Any = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+        main = graph.Subgraphs(0)
+        products = list(_tflite_products(schema.BuiltinOperator, graph, main))
+        learnt = {tensor: prod(_sides(main, tensor)) for _, tensors in products for tensor in tensors}
+        return sum(learnt.values()), float(sum(each for each, _ in products)), _sides(main, main.Outputs(0))
+    except (AttributeError, TypeError, ValueError, IndexError, OSError) as error:
+        raise ModelError(f"{path} is no TFLite file, or is damaged. Copy it again.") from error
+
+
+def _tflite_products(kinds: Any, graph: Any, main: Any) -> Iterator[tuple[int, list[int]]]:
+    """Operations of each multiplying operator, and the tensors that it learnt; channels are last here."""
+    for node in (main.Operators(index) for index in range(main.OperatorsLength())):
+        code = graph.OperatorCodes(node.OpcodeIndex())
+        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())  # the second held it while it fitted in 7 bits
+        tensors = [int(index) for index in node.InputsAsNumpy()]
+        output = prod(_sides(main, node.Outputs(0)))
+        if kind in (kinds.CONV_2D, kinds.FULLY_CONNECTED):  # weights: (out, kernel, in)
+            yield 2 * output * prod(_sides(main, tensors[1])[1:]), tensors[1:3]
+        elif kind == kinds.DEPTHWISE_CONV_2D:  # weights: (1, kernel, channels)
+            yield 2 * output * prod(_sides(main, tensors[1])[1:3]), tensors[1:3]
+        elif kind == kinds.TRANSPOSE_CONV:  # inputs: shape, weights (out, kernel, in), values
+            high, wide = _sides(main, tensors[2])[1:3]
+            yield 2 * high * wide * prod(_sides(main, tensors[1])), [tensors[1], *tensors[3:4]]
+
+
+def _sides(main: Any, tensor: int) -> Shape:
+    return tuple(int(side) for side in main.Tensors(tensor).ShapeAsNumpy()) if tensor >= 0 else (0,)  # -1: no bias
+
+
+def _engine(path: Path, network: Size) -> Cost:
+    papers = sidecar.read(path)
+    source = Path(papers.source)
+    if not source.is_file() or sha256(source) != papers.key.onnx:
+        return _unknown(f"they are counted in the ONNX file that the engine was built from, {source}, which is gone.")
+    return cost(source, papers.spec, network)
+
+
+def _unknown(why: str) -> Cost:
+    return Cost(None, None, None, {"parameters": why, "operations": why})
 
 
 def _weights(path: Path) -> int:

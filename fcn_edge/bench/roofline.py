@@ -1,139 +1,116 @@
 """How much of this machine a network uses: its rate beside what the machine itself was measured to reach.
 
 No rate from a data sheet: a virtual machine, a shared core or a power limit has another one. The roof is what the
-fastest runtime here reaches on work without any trouble in it, a row of 1x1 convolutions, in the same precision and
-with the same threads, and what the memory gives all cores together. (Williams, Waterman and Patterson, "Roofline",
-2009.)
+fastest runtime here reaches on work without any trouble in it (row.py), in the same precision and with the same
+threads, and what the memory gives. (Williams, Waterman and Patterson, "Roofline", 2009.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
+from math import prod
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from fcn_edge.bench.cost import Cost
+from fcn_edge.bench.row import Row
 from fcn_edge.bench.schema import Roofline
+from fcn_edge.errors import BackendError
+from fcn_edge.prepare import Size
+from fcn_edge.runtime import is_installed, open_backend
 from fcn_edge.runtime.host import physical_cores
+from fcn_edge.spec import ModelSpec
 
-CHANNELS, SIDE, DEPTH = 512, 32, 8  # 4.3 billion operations, weights of 8 MB at most: the shape reaches the most here
-PRODUCT = 2048  # side of the matrices: 17 billion operations
+ROWS = {"CPU": Row(512, 32, 8), "GPU": Row(1024, 96, 8)}  # 4 and 155 billion operations
+FASTEST = {"CPU": ("openvino", "onnxruntime"), "GPU": ("tensorrt", "tensorrt-rtx")}
+PRODUCT = 2048  # side of two matrices: 17 billion operations
 SECONDS, LEAST = 0.6, 5  # a figure is the best of so long and of so many runs: interruptions only ever lower it
 ARRAYS, CACHES = 3, 4  # of the memory's measurement, together this many times the last cache
 SMALLEST, LARGEST = 192 << 20, 3 << 30  # bytes that they take
-WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
-HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+COPIED, COPIES = 256 << 20, 10  # bytes on a GPU, more than its caches hold; copies that are timed together
+WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a weight
 
 
 @dataclass(frozen=True)
 class Roof:
-    """What this machine reaches; None where nothing here computes in that precision."""
+    """What the CPU or the GPU of this machine reaches."""
 
+    device: str  # "CPU", "GPU"
     peak: dict[str, float]  # operations a second by precision, a multiply-add being two
     bandwidth: float  # bytes a second, read and written
-    threads: int
+    reasons: dict[str, str]  # precision: why it could not be measured
 
 
-def measure(precisions: list[str], threads: int | None = None) -> Roof:
-    """The roof for these precisions; two seconds for each and one for the memory, on a machine that does nothing else.
+def measure(device: str, precisions: Sequence[str], threads: int | None = None) -> Roof:
+    """The roof for these precisions; some seconds for each, and the machine should do nothing else.
 
+    device: as a backend names it: "CPU: AMD EPYC, 2 threads"; its first word counts.
     threads: as backends take them; None: one a physical core.
+    Raises BackendError where there is a GPU and nothing to reach it through.
     """
-    threads = threads or physical_cores()
-    peaks = {name: peak(name, threads) for name in dict.fromkeys(precisions)}
-    known = {name: rate for name, rate in peaks.items() if rate is not None}
-    return Roof(known, bandwidth(threads), threads)
+    device = device.partition(":")[0]
+    peaks: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for precision in dict.fromkeys(precisions):
+        try:
+            peaks[precision] = peak(device, precision, threads)
+        except BackendError as error:
+            reasons[precision] = f"the machine's own rate in {precision} is not known: {error}"
+    return Roof(device, peaks, bandwidth(threads or physical_cores()) if device == "CPU" else copy_rate(), reasons)
 
 
-def peak(precision: str, threads: int) -> float | None:
-    """Operations a second; None where nothing here computes in that precision."""
-    if find_spec("openvino") is not None:
-        rate = by_openvino(precision, threads)
-        if precision != "fp32":
-            return rate
-        return max(rate or 0.0, by_numpy())
-    return by_numpy() if precision == "fp32" else None
+def peak(device: str, precision: str, threads: int | None = None) -> float:
+    """Operations a second. Raises BackendError where nothing here computes in that precision."""
+    backend = next((name for name in FASTEST[device] if is_installed(name)), None)
+    if backend is None:
+        raise BackendError(f"it takes {' or '.join(FASTEST[device])}, and none is installed.")
+    row = ROWS[device]
+    with TemporaryDirectory(prefix="fcn-edge-peak-") as folder:
+        file = Path(folder) / f"row.{precision}.onnx"
+        spec = row.write(file, precision)
+        asked = precision if device == "CPU" else None  # an engine computes in its file's own types
+        opened, _ = open_backend(file, spec, backend, asked, threads, [(row.side, row.side)])
+        frames = row.frames()
 
+        def run() -> float:
+            opened.infer(frames)
+            return opened.seconds
 
-def roofline(cost: Cost, precision: str, seconds: float, input_bytes: int, roof: Roof) -> Roofline | str:
-    """Where a network lies below the roof, or why that is not known.
-
-    seconds: of `infer`, the median.
-    """
-    if cost.operations is None or cost.parameters is None or cost.output is None:
-        return next(iter(cost.reasons.values()))
-    if precision not in roof.peak:
-        return f"the machine's rate in {precision} cannot be measured here: pip install openvino"
-    weights = cost.parameters * WIDTHS[precision]
-    traffic = float(weights + input_bytes + 4 * int(np.prod(cost.output)))
-    top, rate = roof.peak[precision], cost.operations / seconds
-    reachable = min(top, roof.bandwidth * cost.operations / traffic)
-    return Roofline(cost.operations, traffic, top, roof.bandwidth, rate / reachable)
-
-
-def by_openvino(precision: str, threads: int) -> float | None:
-    """Of a row of 1x1 convolutions; None where this CPU has no such kernels and it would compute in another type."""
-    import openvino as ov
-
-    options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    core: Any = ov.Core()
-    if precision != "fp32" and precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return None
-    compiled: Any = core.compile_model(_convolutions(precision), "CPU", options)
-    request = compiled.create_infer_request()
-    values = np.random.default_rng(0).random((1, CHANNELS, SIDE, SIDE), np.float32)
-    request.set_input_tensor(ov.Tensor(values))
-    return DEPTH * 2 * CHANNELS**2 * SIDE**2 / _best(request.infer)
-
-
-def _convolutions(precision: str) -> Any:
-    import openvino as ov
-    from openvino import opset13 as op
-
-    random = np.random.default_rng(0)
-    x: Any = op.parameter([1, CHANNELS, SIDE, SIDE], np.float32)
-    y = x
-    for _ in range(DEPTH):
-        weights: Any = op.constant(random.standard_normal((CHANNELS, CHANNELS, 1, 1), np.float32) / CHANNELS)
-        if precision == "int8":
-            y, weights = _rounded(op.relu(y), 0.0, 4.0, 256), _rounded(weights, -0.01, 0.01, 255)
-        y = op.convolution(y, weights, [1, 1], [0, 0], [0, 0], [1, 1])
-    model: Any = ov.Model
-    return model([op.result(y)], [x])
-
-
-def _rounded(value: Any, low: float, high: float, levels: int) -> Any:
-    from openvino import opset13 as op
-
-    ends = np.float32(low), np.float32(high)
-    return op.fake_quantize(value, *ends, *ends, levels)
+        try:
+            rate = row.operations / _least(run)
+        finally:
+            opened.close()
+    return max(rate, by_numpy()) if (device, precision) == ("CPU", "fp32") else rate
 
 
 def by_numpy() -> float:
-    """Of a matrix product in float32, with as many threads as NumPy's BLAS takes."""
+    """Operations a second of a matrix product in float32, with as many threads as NumPy's BLAS takes."""
     a = np.random.default_rng(0).random((PRODUCT, PRODUCT), np.float32)
-    return 2 * PRODUCT**3 / _best(lambda: a @ a)
+    return 2 * PRODUCT**3 / _least(lambda: _timed(lambda: a @ a))
 
 
 def bandwidth(threads: int, root: Path = Path("/")) -> float:
-    """Bytes a second that all threads together read and write, adding two arrays into a third (McCalpin's STREAM).
+    """Bytes a second that all threads together read and write, adding two arrays into a third.
 
-    What a processor reads of a line before it writes it is not counted, as STREAM does not.
+    McCalpin's STREAM "add": what a processor reads of a line before it writes it is not counted.
     """
-    total = min(max(SMALLEST, CACHES * _last_cache(root)), LARGEST)
+    total = min(max(SMALLEST, CACHES * last_cache(root)), LARGEST)
     parts = [[np.ones(total // (8 * ARRAYS * threads)) for _ in range(ARRAYS)] for _ in range(threads)]
     moved = sum(array.nbytes for part in parts for array in part)
     with ThreadPoolExecutor(threads) as pool:
-        return moved / _best(lambda: list(pool.map(lambda part: np.add(part[0], part[1], out=part[2]), parts)))
+        return moved / _least(lambda: _timed(lambda: list(pool.map(_add, parts))))
 
 
-def _last_cache(root: Path) -> int:
+def _add(part: list[np.ndarray]) -> None:
+    np.add(part[0], part[1], out=part[2])  # without Python's lock, so threads overlap
+
+
+def last_cache(root: Path = Path("/")) -> int:
     """Bytes of the largest cache of the first core; 0 where it is not told."""
     found = [0]
     for path in root.glob("sys/devices/system/cpu/cpu0/cache/index*/size"):
@@ -144,13 +121,56 @@ def _last_cache(root: Path) -> int:
     return max(found)
 
 
-def _best(run: Callable[[], object]) -> float:
-    """The least seconds of many runs after one that warms up."""
+def copy_rate() -> float:
+    """Bytes a second, read and written, of a copy on the GPU. Raises BackendError where it cannot be reached."""
+    from fcn_edge.cuda import open_cuda
+
+    with open_cuda() as cuda:
+        to, source, stream = cuda.device(COPIED), cuda.device(COPIED), cuda.stream()
+        start, end = cuda.event(True), cuda.event(True)
+
+        def run() -> float:
+            start.record(stream)
+            for _ in range(COPIES):
+                stream.copy(to, source)
+            end.record(stream)
+            end.synchronize()
+            return end.since(start)
+
+        rate = 2 * COPIED * COPIES / _least(run)
+        for held in (to, source, stream, start, end):
+            held.close()
+        return rate
+
+
+def roofline(cost: Cost, spec: ModelSpec, network: Size, precision: str, seconds: float, roof: Roof) -> Roofline | str:
+    """Where a network lies below the roof, or why that is not known.
+
+    network: (h, w); precision: that it is computed in; seconds: of `infer` for a frame, the median.
+    """
+    if cost.operations is None or cost.parameters is None or cost.output is None:
+        return cost.reasons.get("operations", "its operations are not known.")
+    if precision not in roof.peak:
+        return roof.reasons.get(precision, f"the machine's own rate in {precision} was not measured.")
+    taken = prod(network) * 3 * np.dtype(spec.input.dtype).itemsize
+    given = prod(cost.output) * (1 if spec.output.kind == "labels" else 4)
+    traffic = float(cost.parameters * WIDTHS[precision] + taken + given)
+    top = roof.peak[precision]
+    reachable = min(top, roof.bandwidth * cost.operations / traffic)
+    return Roofline(cost.operations, traffic, top, roof.bandwidth, cost.operations / seconds / reachable)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _least(run: Callable[[], float]) -> float:
+    """The least of the seconds that many runs say they took, after one that warms up."""
     run()
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < LEAST or time.perf_counter() - began < SECONDS:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+        times.append(run())
     return min(times)

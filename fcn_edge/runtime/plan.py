@@ -85,12 +85,16 @@ class Plan:
         """
         index = choose(self.profiles, shape, batch)
         if index is None:
-            raise BackendError(outside(self.path, self.profiles, shape, batch, self._rebuild))
+            raise self.refused(shape, batch)
         if index not in self._contexts:
             with self.cuda.current():
                 made = self.tried("no execution context could be made", lambda: self._make(self.engine))
                 self._contexts[index] = Context(self, made, index, stream)
         return self._contexts[index]
+
+    def refused(self, shape: tuple[int, int], batch: int) -> BackendError:
+        """The error for frames that no profile takes."""
+        return BackendError(outside(self.path, self.profiles, shape, batch, self._rebuild))
 
     def tried(self, failure: str, call: Callable[[], Any]) -> Any:
         """What `call` of TensorRT returns; BackendError with its own reason where that is None or False: it failed."""
@@ -170,16 +174,17 @@ class Context:
         if self._graph is not None:
             self._graph.launch(stream)
         else:
-            self._execute(stream)
+            self.execute(stream)
 
-    def _execute(self, stream: Stream) -> None:
+    def execute(self, stream: Stream) -> None:
+        """Queue the network without a graph."""
         with self._plan.cuda.current():
             self._plan.tried("the network failed", partial(self._context.execute_async_v3, stream.handle))
 
     def _capture(self, stream: Stream) -> Graph | None:
         stream.synchronize()  # what the first run set up must be done
         try:
-            return stream.capture(lambda: self._execute(stream))
+            return stream.capture(lambda: self.execute(stream))
         except BackendError:
             self.captures = False  # engines with loops or conditions cannot; they run as before
             return None

@@ -33,6 +33,8 @@ from fcn_edge.runtime import engines
 from fcn_edge.runtime.common import Array, check_input, check_output, which_output
 from fcn_edge.runtime.lane import Lane
 from fcn_edge.runtime.plan import Context, Plan
+from fcn_edge.runtime.plan_layers import profile
+from fcn_edge.runtime.protocol import LayerTime
 from fcn_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -181,6 +183,15 @@ class TensorRt:
 
     collect = collect_frame
 
+    def profile(self, frames: Array, runs: int) -> list[LayerTime]:
+        """As protocol.ProfilingBackend says."""
+        with self._cuda.current():
+            return profile(self._loaded, self._trt, frames, self._sides(frames), runs, Lane(self._cuda))
+
+    def _sides(self, frames: Array) -> Shape:
+        first = 1 if self._spec.input.layout == "NHWC" else 2
+        return frames.shape[first], frames.shape[first + 1]
+
     def _launch_frame(self, frame: Array, layout: Layout, ending: Ending) -> _Flight:
         """Queue all of it: up, scale, network, decode, down."""
         lane = self._lane()
@@ -209,8 +220,7 @@ class TensorRt:
         """Queue a batch that was prepared on the CPU."""
         lane = self._lane()
         try:
-            sides = frames.shape[1:3] if self._spec.input.layout == "NHWC" else frames.shape[2:4]
-            context = self._loaded.context((sides[0], sides[1]), frames.shape[0], lane.stream)
+            context = self._loaded.context(self._sides(frames), frames.shape[0], lane.stream)
             context.reshape(frames.shape, self._wait)
             lane.stage(frames, frames.nbytes)
             lane.mark("begin")

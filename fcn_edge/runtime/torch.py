@@ -11,6 +11,7 @@ from typing import Any
 from fcn_edge.errors import BackendError
 from fcn_edge.runtime.common import Array, Worker, check_output, first_line, library, settle_precision
 from fcn_edge.runtime.host import cpu_device, physical_cores
+from fcn_edge.runtime.protocol import LayerTime
 from fcn_edge.spec import ModelSpec
 
 INSTALL = "pip install torch (for a machine without a GPU, PyTorch's own page names a smaller build)"
@@ -62,6 +63,25 @@ class Torch:
 
     def collect(self) -> Array:
         return self._worker.collect()
+
+    def profile(self, frames: Array, runs: int) -> list[LayerTime]:
+        """As protocol.ProfilingBackend says; operators in their order, as PyTorch does not say which module calls."""
+        kit = self._torch.profiler
+        if self._place.type != "cpu":
+            raise BackendError("PyTorch's layers are told on the CPU alone. Take an ONNX file or an engine.")
+        self._run(frames)
+        with kit.profile(activities=[kit.ProfilerActivity.CPU], record_shapes=True) as told:
+            for _ in range(runs):
+                self._run(frames)
+        events: list[Any] = [event for event in told.events() if event.cpu_parent is None]
+        each = len(events) // runs  # the same ones in every run
+        times = [sum(event.cpu_time_total for event in events[at::each]) / 1e6 / runs for at in range(each)]
+        return [
+            LayerTime(
+                f"{at} of {'x'.join(map(str, event.input_shapes[0]))}", event.name.removeprefix("aten::"), seconds
+            )
+            for at, (event, seconds) in enumerate(zip(events, times, strict=False))
+        ]
 
     def close(self) -> None:
         self._worker.close()
