@@ -163,11 +163,11 @@ def cell_of(work: Work, data: Sequence[Data], reference: Work | None) -> Cell:
         precision=planned.precision,
         size=planned.size_text,
         failed=work.failed,
-        not_measured=figures.not_measured,
     )
     opened = figures.opened
     if opened is None:
         return blank
+    settings = work.settings
     return structs.replace(
         blank,
         precision=opened.precision,
@@ -186,10 +186,23 @@ def cell_of(work: Work, data: Sequence[Data], reference: Work | None) -> Cell:
         memory=figures.memory,
         energy=figures.energy,
         accuracy=[found for one in data if (found := work.accuracy(one, reference)) is not None],
-        layers=(figures.layers or []) if work.settings.layers else [],
-        roofline=figures.roofline if work.settings.roofline else None,
+        layers=(figures.layers or []) if settings.layers else [],
+        roofline=figures.roofline if settings.roofline else None,
         seen=opened.seen,
+        not_measured={**_not_asked(settings), **_why(figures, settings)},
     )
+
+
+def _not_asked(settings: Settings) -> dict[str, str]:
+    asked = {"accuracy": ("--data", settings.data), "layers": ("--layers", settings.layers)}
+    asked["roofline"] = ("--roofline", settings.roofline)
+    return {field: f"{option} was not asked for" for field, (option, wanted) in asked.items() if not wanted}
+
+
+def _why(figures: Figures, settings: Settings) -> dict[str, str]:
+    """The reasons of what was asked for."""
+    wanted = {"layers": settings.layers, "roofline": settings.roofline}
+    return {field: why for field, why in figures.not_measured.items() if wanted.get(field, True)}
 
 
 def _latency(rounds: Sequence[Round], drift: str | None) -> Latency | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fcn_edge.bench import timing
 from fcn_edge.bench.cells import Settings, Work
+from fcn_edge.bench.energy import find_meter, measure
 from fcn_edge.bench.subject import available_memory
 from fcn_edge.bench.timing import Round
 from fcn_edge.bench.worker import Worker
@@ -22,6 +23,8 @@ SPARE = 1 << 30  # bytes of memory that stay free when one more candidate is ope
 ROOM = 2.0  # times the largest candidate so far that must be free for the next one
 GROUP = 24  # candidates at most: between two rounds of one lie those of all others, and a machine changes meanwhile
 DRIFT = 0.03  # by which the first candidate's times may differ between groups
+
+METERED = 3.0  # seconds, at least, whose energy is measured: counters tick ten times a second
 
 OPENING, TURNING, THROUGHPUT = 8.0, 0.4, 5.0  # seconds around what is timed, for the progress bar
 WAYS = 3  # in which throughput is tried, each for as long as a round
@@ -110,15 +113,35 @@ class Group:
             return self._ask(work, worker, lambda: worker.round(self._settings.runs, self._settings.seconds))
 
     def _finish(self, work: Work, worker: Worker) -> None:
+        """What no other candidate need be awake around for: throughput and energy."""
         if work.figures.throughput is not None:
             return
         with self._bench.progress.step(f"throughput: {work.key}", throughput_seconds(self._settings)):
+            self._measure_energy(work, worker)
             found = self._ask(work, worker, lambda: worker.throughput(self._settings.seconds))
         if found is not None:
             work.note(throughput=found)
 
+    def _measure_energy(self, work: Work, worker: Worker) -> None:
+        opened = work.figures.opened
+        assert opened is not None
+        meter = find_meter(opened.device)
+        if isinstance(meter, str):
+            work.note(not_measured={"energy": meter})
+            return
+        seconds = max(self._settings.seconds, METERED)
+        try:
+            energy = self._ask(work, worker, lambda: measure(meter, lambda: len(worker.round(1, seconds, 0).total)))
+        except OSError as error:
+            work.note(not_measured={"energy": f"{meter.source} went away: {error}"})
+            return
+        if energy is not None:
+            work.note(energy=energy)
+
     def _ask(self, work: Work, worker: Worker, question: Callable[[], T]) -> T | None:
         """The answer; None where the candidate failed, which is then no longer of the group."""
+        if work.failed is not None:
+            return None
         try:
             return question()
         except (FcnEdgeError, UsageError) as error:

@@ -7,13 +7,15 @@ is timed again beside each further group, and tells what changed meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcn_edge.bench import pictures
+from fcn_edge.bench.apart import Apart
 from fcn_edge.bench.candidates import Planned
 from fcn_edge.bench.cells import Settings, Work, cell_of, reference_of
+from fcn_edge.bench.extent import Extent, spec_of
 from fcn_edge.bench.group import Group, timing_seconds
 from fcn_edge.bench.labelled import describe, open_labelled
 from fcn_edge.bench.progress import Progress
@@ -21,13 +23,36 @@ from fcn_edge.bench.schema import Accuracy, Cell, Data, Picture
 from fcn_edge.bench.store import Kept, Store, identity
 from fcn_edge.bench.worker import Candidate, Worker
 from fcn_edge.errors import DataError, FcnEdgeError, UsageError
-from fcn_edge.runtime.files import read_spec
-from fcn_edge.spec import ModelSpec, from_toml
 
-A_PICTURE, PROFILING = 0.1, 5.0  # seconds, for the progress bar
+A_PICTURE, PROFILING, COUNTING = 0.1, 5.0, 0.5  # seconds, for the progress bar
 
 Make = Callable[[Planned], Path]  # the file of a cell, made if need be; raises FcnEdgeError
 Tell = Callable[[str], None]  # a line for people
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What accuracy is measured on: data sets by their words, and what is wrong with one that has no labels."""
+
+    sets: dict[str, Data]
+    problem: str | None = None
+
+    @classmethod
+    def open(cls, settings: Settings) -> Labelled:
+        """Raises as `open_data` does for what is not there; without labels, speed can still be measured."""
+        sets: dict[str, Data] = {}
+        problem: str | None = None
+        for text in settings.data:
+            open_labelled(text, settings.split, settings.limit)
+            try:
+                sets[text] = describe(text, settings.split, settings.limit)
+            except DataError as error:
+                problem = str(error)
+        return cls(sets, problem)
+
+    @property
+    def images(self) -> int:
+        return sum(one.images for one in self.sets.values())
 
 
 @dataclass
@@ -42,36 +67,20 @@ class Bench:
     force: bool = False  # measure what is there anew
     measured: bool = False  # whether anything was
 
-    def run(self, planned: Sequence[Planned]) -> tuple[list[Cell], list[Data], list[Picture]]:
-        """Measure what is not measured yet.
-
-        Raises as `open_data` does for data that cannot be opened, before anything is measured; OSError where the
-        store cannot be written.
-        """
-        labelled, problem = self._labelled()
+    def run(self, planned: Sequence[Planned], labelled: Labelled) -> tuple[list[Cell], list[Picture]]:
+        """Measure what is not measured yet. Raises OSError where the store cannot be written."""
+        if self.force:
+            self.store.machine().forget()
         works = [self._made(each) for each in planned]
         alive = [work for work in works if work.failed is None]
         self._time(alive)
         references = {work.key: reference_of(work, alive) for work in alive}
         for work in sorted(alive, key=lambda work: references[work.key] is not None):
             self._judge(work, labelled, references[work.key])
-            if problem is not None and work.failed is None:
-                self.lost(work, problem)
+        self._count(alive)
         shown = self._pictures(works, labelled)
-        data = list(labelled.values())
-        return [cell_of(work, data, references.get(work.key)) for work in works], data, shown
-
-    def _labelled(self) -> tuple[dict[str, Data], str | None]:
-        """The data sets by their words, and what is wrong with one without labels: speed is measured still."""
-        found: dict[str, Data] = {}
-        problem: str | None = None
-        for text in self.settings.data:
-            open_labelled(text, self.settings.split, self.settings.limit)  # a mistyped name ends it here
-            try:
-                found[text] = describe(text, self.settings.split, self.settings.limit)
-            except DataError as error:
-                problem = str(error)
-        return found, problem
+        data = list(labelled.sets.values())
+        return [cell_of(work, data, references.get(work.key)) for work in works], shown
 
     # ---- files
 
@@ -110,7 +119,7 @@ class Bench:
         return kept
 
     def lost(self, work: Work, why: str) -> Work:
-        work.failed = why
+        work.failed = why = why.removeprefix(f"{work.key}: ")  # which a worker's own lines begin with
         self.tell(f"{work.key}: {why}")
         return work
 
@@ -145,13 +154,15 @@ class Bench:
 
     # ---- accuracy and layers
 
-    def _judge(self, work: Work, data: Mapping[str, Data], reference: Work | None) -> None:
+    def _judge(self, work: Work, labelled: Labelled, reference: Work | None) -> None:
         """Its accuracy on every data set that it was not measured on yet, and its layers."""
-        figures = work.figures
+        if labelled.problem is not None and work.failed is None:
+            self.lost(work, labelled.problem)
+        figures, data = work.figures, labelled.sets
         missing = {text: one for text, one in data.items() if work.accuracy(one, reference) is None}
         profile = self.settings.layers and figures.layers is None and "layers" not in figures.not_measured
         if work.failed is not None or not (missing or profile):
-            self.progress.skip(judging_seconds(self.settings, sum(one.images for one in data.values())))
+            self.progress.skip(judging_seconds(self.settings, labelled.images) - COUNTING)
             return
         try:
             with self.start(work) as worker:
@@ -176,12 +187,22 @@ class Bench:
         except FcnEdgeError as error:
             work.note(not_measured={"layers": str(error)})
 
+    def _count(self, works: Sequence[Work]) -> None:
+        """Operations, and the share of the machine's peak; nothing else runs meanwhile."""
+        with Apart() as apart:
+            extent = Extent(self.settings, self.store, apart)
+            for work in works:
+                with self.progress.step(f"counting: {work.key}", COUNTING):
+                    extent.count(work)
+                    if self.settings.roofline:
+                        extent.place(work)
+
     # ---- pictures
 
-    def _pictures(self, works: Sequence[Work], data: Mapping[str, Data]) -> list[Picture]:
+    def _pictures(self, works: Sequence[Work], labelled: Labelled) -> list[Picture]:
         """Those of the first data set that the candidates of its classes differ on most."""
         split, limit = self.settings.split, self.settings.limit
-        for text, one in data.items():
+        for text, one in labelled.sets.items():
             labels = {
                 work.key: work.labels
                 for work in works
@@ -195,13 +216,8 @@ class Bench:
         return []
 
 
-def spec_of(path: Path, described: Path | None) -> ModelSpec:
-    """What the file says of itself, or what is said of it. Raises SpecError and ModelError."""
-    return read_spec(path) if described is None else from_toml(described)
-
-
 def judging_seconds(settings: Settings, images: int) -> float:
-    return images * A_PICTURE + (PROFILING if settings.layers else 0.0)
+    return images * A_PICTURE + COUNTING + (PROFILING if settings.layers else 0.0)
 
 
 def estimate(planned: Sequence[Planned], settings: Settings, images: int) -> float:

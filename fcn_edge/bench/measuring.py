@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,14 +13,16 @@ from fcn_edge.bench import pictures, timing
 from fcn_edge.bench.candidates import Planned
 from fcn_edge.bench.cells import Settings
 from fcn_edge.bench.environment import look, machine
-from fcn_edge.bench.matrix import Bench, Make, Tell
+from fcn_edge.bench.matrix import Bench, Labelled, Make, Tell
 from fcn_edge.bench.progress import Progress
-from fcn_edge.bench.schema import KIND, SCHEMA, Protocol, Report, read_report, write_report
+from fcn_edge.bench.schema import KIND, SCHEMA, Data, Machine, Protocol, Report, read_report, write_report
 from fcn_edge.bench.store import Store
 from fcn_edge.errors import DataError, SinkError
 
 NAME = "report.json"
 SESSION = "session"  # the part of the store that tells when a matrix that was interrupted began
+
+Gate = Callable[[Machine, Protocol, Sequence[Data]], None]
 
 
 class Session(Struct, frozen=True):
@@ -40,14 +42,17 @@ def measure(
     name: str | None = None,
     command: str = "",
     force: bool = False,
+    gate: Gate = lambda machine, protocol, data: None,
 ) -> Report:
     """Measure what is not measured yet in `out`, and write report.json and pictures there.
 
     name:    of the machine in the report; None: made of its board, GPU and CPU.
     command: that reproduces the report, for the report.
     force:   measure everything anew, and replace a report.json that is none of ours.
-    Raises as `Bench.run` does, SinkError where a file that is not ours is in the way, OSError where none can be
-    written.
+    gate:    called with machine, protocol and data before anything is measured, to raise where a later comparison
+             could not be made.
+    Raises as `open_data` does for data that are not there, SinkError where a file that is not ours is in the way,
+    OSError where none can be written.
     """
     earlier = _earlier(out, force)
     store = Store(out)
@@ -56,9 +61,7 @@ def measure(
     if session is None or force:
         session = Session(_now(), timing.overhead())
         root.put(SESSION, session)
-    before = look()
-    bench = Bench(settings, store, make, tell, progress, force)
-    cells, data, shown = bench.run(planned)
+    before, labelled = look(), Labelled.open(settings)
     protocol = Protocol(
         frame=settings.frame,
         threads=settings.threads,
@@ -68,6 +71,10 @@ def measure(
         timer_overhead=session.timer_overhead,
         warm_up=timing.WARM_UP,
     )
+    data = list(labelled.sets.values())
+    gate(machine(before, before, name), protocol, data)
+    bench = Bench(settings, store, make, tell, progress, force)
+    cells, shown = bench.run(planned, labelled)
     report = Report(
         kind=KIND,
         schema=SCHEMA,
@@ -98,7 +105,10 @@ def _together(report: Report, earlier: Report, measured: bool, name: str | None)
     noise = [*earlier.machine.noise, *machine.noise]
     machine = structs.replace(machine, name=name or machine.name, noise=list(dict.fromkeys(noise)))
     ended = report.ended if measured else earlier.ended
-    return structs.replace(report, begun=min(report.begun, earlier.begun), ended=ended, machine=machine)
+    overhead = (report if measured else earlier).protocol.timer_overhead
+    protocol = structs.replace(report.protocol, timer_overhead=overhead)
+    begun = min(report.begun, earlier.begun)
+    return structs.replace(report, begun=begun, ended=ended, machine=machine, protocol=protocol)
 
 
 def _earlier(out: Path, force: bool) -> Report | None:

@@ -44,6 +44,10 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         return Kept(self.folder)
 
+    def machine(self) -> Kept:
+        """What belongs to this machine alone."""
+        return self.cell({"machine": _machine(), "versions": _versions("openvino")})
+
     def cell(self, identity: Mapping[str, Any]) -> Kept:
         """The parts of what `identity` describes."""
         text = msgspec.json.encode(identity, order="deterministic")

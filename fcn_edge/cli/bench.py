@@ -116,6 +116,8 @@ def command(
     """
     from fcn_edge.bench.candidates import expand
     from fcn_edge.bench.cells import Settings
+    from fcn_edge.bench.compare import compare as compare_reports
+    from fcn_edge.bench.compare import text
     from fcn_edge.bench.measuring import NAME, measure
     from fcn_edge.bench.schema import read_report
     from fcn_edge.video.writing import sink_errors
@@ -144,13 +146,15 @@ def command(
     with sink_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         with _Display(planned, settings, maker) as display:
-            report = measure(
-                out, planned, settings, display.path, display.progress, _tell, name, _command_line(), force
-            )
+            gate = _gate(base, slowdown, max_drop)
+            make, progress = display.path, display.progress
+            report = measure(out, planned, settings, make, progress, _tell, name, _command_line(), force, gate)
     say = common.say if json else print
     say(table(report))
     page = None if no_page else _page(out)
-    comparison = None if base is None else _compare(base, report, slowdown, max_drop, say)
+    comparison = None if base is None else compare_reports(base, report, slowdown, max_drop)
+    if comparison is not None:
+        say(f"\n{text(comparison)}")
     if json:
         document = {
             "report": str(out / NAME),
@@ -158,6 +162,7 @@ def command(
             "cells": [_summary(cell) for cell in report.cells],
             "noise": report.machine.noise,
             "comparison": comparison,
+            "regressions": [] if comparison is None else comparison.regressions,
         }
         common.print_json(document)
     if report.failed or (comparison is not None and comparison.regressions):
@@ -361,10 +366,12 @@ def _page(out: Path) -> Path | None:
     return out / "report.html"
 
 
-def _compare(base: Report, new: Report, slowdown: float | None, drop: float | None, say: Any) -> Any:
-    from fcn_edge.bench.compare import compare
+def _gate(base: Report | None, slowdown: float | None, drop: float | None) -> Any:
+    """Refuses limits that could not be judged before hours are spent."""
+    from fcn_edge.bench.compare import check
 
-    found = compare(base, new, slowdown, drop)
-    say("")
-    say(str(found))
-    return found
+    def gate(machine: Any, protocol: Any, data: Any) -> None:
+        if base is not None:
+            check(base, machine, protocol, data, slowdown, drop)
+
+    return gate

@@ -39,7 +39,7 @@ class Torch:
 
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         torch = self._torch = library(self.library, self.install)
-        self.versions: dict[str, str] = {"torch": torch.__version__}
+        self.versions: dict[str, str] = {"torch": str(torch.__version__)}
         gpu = torch.cuda.is_available()
         self.precision = settle_precision(self.name, path, spec, precision, self.precisions())
         self._place: Any = torch.device("cuda" if gpu else "cpu")
