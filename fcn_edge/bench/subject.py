@@ -21,7 +21,7 @@ from fcn_edge.bench.messages import (
     TellMemory,
     WarmUp,
 )
-from fcn_edge.errors import BackendError
+from fcn_edge.errors import BackendError, FcnEdgeError
 
 if TYPE_CHECKING:  # what is loaded before the model is, is counted apart from it
     import numpy as np
@@ -150,10 +150,9 @@ class Subject:
         if count := throughput.how_many(segmenter, self._request.threads, taken, available_memory()):
             self._spread = True
             open_one = partial(self._new, 1)
-            ways[f"{count} Segmenters side by side"] = (
-                throughput.side_by_side(open_one, count, frame, seconds, beat),
-                count,
-            )
+            with suppress(FcnEdgeError, MemoryError):  # what cannot be had several times is not the best way
+                together = throughput.side_by_side(open_one, count, frame, seconds, beat)
+                ways[f"{count} Segmenters side by side"] = (together, count)
         how, (best, concurrency) = max(ways.items(), key=lambda way: way[1][0])
         return Throughput(alone, best, concurrency, how)
 

@@ -84,7 +84,7 @@ class Worker:
         progress: Progress | None = None,
     ) -> None:
         self.candidate = candidate
-        self._frame, self._frame_size, self._limit = frame, frame_size, limit
+        self._frame, self._frame_size, self.limit = frame, frame_size, limit
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
@@ -235,10 +235,10 @@ class Worker:
 
     def _next(self, doing: str) -> Answer:
         try:
-            line = self._answers.get(timeout=self._limit)
+            line = self._answers.get(timeout=self.limit)
         except queue.Empty:
             self._kill()
-            raise self._failed(f"gave no sign of life for {self._limit:g} s while {doing}, and was ended") from None
+            raise self._failed(f"gave no sign of life for {self.limit:g} s while {doing}, and was ended") from None
         if line is None:
             raise self._failed(f"{self._reap(GRACE)} while {doing}")
         return msgspec.json.decode(line, type=Answer)
