@@ -22,6 +22,7 @@ PATTERNS = ["", "/", "\\", "x", "-", "."]
 MOST = 30  # rows of a plot: what a tall screen shows; the tables have all
 ROW = 38  # pixels of a candidate's row: two lines of text
 HEIGHT = 460  # pixels of a plot without rows
+TICKS = 6  # on an axis: more overlap on a phone
 GRID = "rgba(128, 128, 128, 0.3)"
 MIDDLE = "#808080"  # on white and on black
 
@@ -58,7 +59,7 @@ def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float,
     ]
     layout = {
         "height": HEIGHT,
-        "xaxis": {"title": "median ms from a frame to its labels", **_log(*limits)},
+        "xaxis": {"title": "median ms, frame to labels", **_log(*limits)},
         "yaxis": {"title": f"mean IoU, {escape(data.name)}"},
     }
     return _json([line, *points], layout)
@@ -87,7 +88,7 @@ def latencies(board: Board, models: Sequence[str]) -> str:
     limits = 900 * min(total.least for total in totals), 1100 * max(total.most for total in totals)
     layout = {
         "height": rows_height(len(cells)),
-        "xaxis": {"title": "ms from a frame to its labels", **_log(*limits)},
+        "xaxis": {"title": "ms, frame to labels", **_log(*limits)},
         "yaxis": {"autorange": "reversed"},
     }
     return _json(boxes, layout)
@@ -188,12 +189,16 @@ def _two_lines(cell: Cell) -> str:
 
 
 def _log(low: float, high: float) -> dict[str, Any]:
-    """A logarithmic axis, with 1, 2 and 5 of each power marked in full."""
-    ticks = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
-    kept = [tick for tick in ticks if low <= tick <= high]
+    """A logarithmic axis, with 1, 2 and 5 of each power marked in full; 1 and 3 where a phone has no room for those."""
+    kept = []
+    for steps in ((1, 2, 5), (1, 3)):
+        if not kept or len(kept) > TICKS:
+            ticks = [step * 10.0**power for power in range(-3, 6) for step in steps]
+            kept = [tick for tick in ticks if low <= tick <= high]
     return {
         "type": "log",
         "range": [math.log10(low), math.log10(high)],
+        "tickangle": 0,
         "tickvals": kept,
         "ticktext": [f"{tick:g}" for tick in kept],
     }

@@ -28,7 +28,7 @@ def markdown(boards: Sequence[Board], drawn: Sequence[Plots]) -> str:
 
 
 def _group(group: Group) -> list[str]:
-    images = [f"![{_plain(plot.title)}. {_plain(plot.told)}]({plot.name}.svg)" for plot in group.plots]
+    images = [f"![{_plain(f'{plot.title}. {plot.told}')}]({plot.name}.svg)" for plot in group.plots]
     if len(images) > 1:  # side by side
         images = [f"| {' | '.join(images)} |\n|{' --- |' * len(images)}"]
     return [*images, *(_table(table) for table in (*group.tables, *group.folded) if table.rows)]

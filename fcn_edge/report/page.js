@@ -26,7 +26,7 @@ dark.addEventListener("change", () => {
 });
 
 function value(row, column) {
-  const text = row.cells[column].textContent.trim();
+  const text = row.cells[column].innerText.trim();
   const match = text.match(/^-?[\d.]+(?:e-?\d+)?(?: ([kMGT])?\S*)?/);
   if (!match) return text === "-" || text === "" ? Infinity : text;
   return parseFloat(text) * ({ k: 1e3, M: 1e6, G: 1e9, T: 1e12 }[match[1]] ?? 1);
@@ -52,7 +52,7 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => folded.forEach((each) => (each.open = false)));
 
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.prose)")) {
   if (table.tBodies[0].rows.length < 3) continue;
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (!head.textContent) return;

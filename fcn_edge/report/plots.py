@@ -24,6 +24,7 @@ class Plot:
     live: str
     figure: Any
     height: int  # pixels of the live one
+    note: str = ""  # for those who see it
     wide: bool = False  # not to be squeezed into a phone's width
 
     @cached_property
@@ -91,6 +92,7 @@ def _latencies(board: Board, names: Sequence[str], tail: str, where: str) -> Plo
         interactive.latencies(board, names),
         still.latencies(board, names),
         interactive.rows_height(len(shown(board, interactive.MOST))),
+        _part(board),
     )
 
 
@@ -102,6 +104,7 @@ def _stages(board: Board, tail: str, where: str) -> Plot:
         interactive.stages(board),
         still.stages(board),
         interactive.rows_height(len(shown(board, interactive.MOST))),
+        _part(board),
     )
 
 
@@ -113,6 +116,7 @@ def _classes(board: Board, data: Data, names: Sequence[str], tail: str, where: s
         interactive.classes(board, data, names),
         still.classes(board, data, names),
         interactive.HEIGHT,
+        "Each model's most accurate candidate.",
         wide=True,
     )
 

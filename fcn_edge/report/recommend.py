@@ -80,7 +80,7 @@ def recommend(board: Board, bounds: Bounds) -> Answer:
     Raises UsageError for data that the report does not name, FcnEdgeError where a bound is on what was not measured.
     """
     data = _data(board, bounds)
-    able = [cell for cell in board.timed if cell.trained]
+    able = [cell for cell in board.timed if cell.trained and not cell.failed]
     fitting = [cell for cell in able if not _misses(cell, bounds, data)]
     keys = [cell.key for cell in fitting]
     if not fitting:
@@ -158,7 +158,7 @@ def _nearest(board: Board, able: Sequence[Cell], bounds: Bounds, data: str | Non
             cell = min(cells, key=far)
             said.append(f"Nearest, missing {bound} alone: {cell.key}, {_brief(cell, data)}.")
     if not able:
-        return [f"None of its {plural(len(board.report.cells), 'candidate')} was timed and is trained."]
+        return [f"None of its {plural(len(board.report.cells), 'candidate')} was timed, trained and without failure."]
     return said or [f"Each of its {plural(len(able), 'candidate')} misses more than one bound."]
 
 

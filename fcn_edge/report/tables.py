@@ -34,6 +34,11 @@ class Table:
     words: int = 1
     note: str = ""
 
+    @property
+    def candidate(self) -> int | None:
+        """The column at which a candidate's four begin."""
+        return self.head.index(WHO[0]) if [name for name in self.head if name in WHO] == WHO else None
+
 
 def who(cell: Cell) -> list[str]:
     untrained = "" if cell.trained else " (UNTRAINED)"
@@ -112,21 +117,19 @@ def roofline_table(board: Board) -> Table:
     rows = []
     for cell in board.timed:
         if roof := cell.roofline:
-            reached = roof.operations / seconds(cell)
             figures = [
                 scaled(roof.operations, "op"),
                 size(roof.traffic),
                 digits(roof.operations / roof.traffic),
                 scaled(roof.peak, "op/s"),
                 scaled(roof.bandwidth, "B/s"),
-                scaled(reached, "op/s"),
                 share(roof.fraction),
             ]
             rows.append([*who(cell), *figures])
-    head = ["operations", "bytes at least", "operations a byte", "peak", "bandwidth", "frame to labels", "of the roof"]
+    head = ["operations", "bytes at least", "operations a byte", "peak", "bandwidth", "of the roof"]
     note = (
         "The roof is what the machine's measured peak in that precision and its memory bandwidth allow a network of so "
-        "many operations a byte."
+        "many operations a byte; beside it stand the operations over the median of infer."
     )
     return Table("How close to the machine's limits", [*WHO, *head], rows, 4, note)
 
@@ -234,9 +237,9 @@ def _total(cell: Cell) -> Summary:
 def _brief(cell: Cell | None) -> str:
     if cell is None:
         return "not in it"
-    if cell.failed:
-        return "failed"
-    return f"{ms(seconds(cell))} (noisy)" if _noisy(cell) else ms(seconds(cell)) if cell.latency else NONE
+    if not cell.latency:
+        return "failed" if cell.failed else NONE
+    return f"{ms(seconds(cell))} (noisy)" if cell.latency.noisy else ms(seconds(cell))
 
 
 def _noisy(cell: Cell) -> str:
