@@ -23,7 +23,7 @@ Seconds = Mapping[str, float]  # a stage's name and what it took
 WINDOW_RUNS, WINDOW_SECONDS = 5, 0.5  # what is compared while warming up: clocks need some tenths of a second to rise
 SETTLED = 0.02  # two windows' medians that are no further apart
 WARM_UP_MOST = 30.0  # seconds; a board that heats up never settles
-CATCHING_UP = 2  # runs at the head of each round that are not counted: other candidates have just had the caches
+CATCH_UP_RUNS, CATCH_UP_SECONDS = 2, 0.1  # at the head of a round: a network of 2.5 ms needs 25 ms to get there
 BLOCKS = 5  # what a round that stands alone is cut into
 RESAMPLES = 10_000
 SEED = 0
@@ -36,8 +36,8 @@ NOISY_TAIL = 0.5  # of the 95th percentile above the median
 
 WARM_UP = (
     f"Each candidate ran until the medians of two windows in a row were within {SETTLED:.0%}, of {WINDOW_SECONDS} s "
-    f"and {WINDOW_RUNS} runs at least, or for {WARM_UP_MOST:g} s; {CATCHING_UP} runs at the head of each round are not "
-    "counted."
+    f"and {WINDOW_RUNS} runs at least, or for {WARM_UP_MOST:g} s; the first {CATCH_UP_SECONDS} s of each round, and "
+    f"{CATCH_UP_RUNS} runs at least, are not counted."
 )
 
 
@@ -104,12 +104,24 @@ def time_round(run: Callable[[], Seconds], runs: int, seconds: float, beat: Call
 
     beat: called after each run, outside of what is timed.
     """
-    total: list[float] = []
-    stages: list[Seconds] = []
-    for _ in range(CATCHING_UP):
+    catch_up(run, beat)
+    return take(run, runs, seconds, beat)
+
+
+def catch_up(run: Callable[[], Any], beat: Callable[[], None] = lambda: None) -> None:
+    """Call `run` until caches and clocks are its own again."""
+    gc.collect()  # so that it is not due in the middle; it turns the caches over, hence before all
+    begun, runs = perf_counter(), 0
+    while runs < CATCH_UP_RUNS or perf_counter() - begun < CATCH_UP_SECONDS:
         run()
         beat()
-    gc.collect()  # what earlier work left behind is not this candidate's
+        runs += 1
+
+
+def take(run: Callable[[], Seconds], runs: int, seconds: float, beat: Callable[[], None] = lambda: None) -> Round:
+    """The timed part of a round."""
+    total: list[float] = []
+    stages: list[Seconds] = []
     end = perf_counter() + seconds
     while True:
         start = perf_counter()
@@ -120,7 +132,7 @@ def time_round(run: Callable[[], Seconds], runs: int, seconds: float, beat: Call
         if now >= end and len(total) >= runs:
             break
         beat()
-    return Round(total, {name: [told[name] for told in stages] for name in stages[0]} if stages else {})
+    return Round(total, {name: [told[name] for told in stages] for name in stages[0]})
 
 
 def overhead(runs: int = 20_000) -> float:
@@ -132,7 +144,7 @@ def overhead(runs: int = 20_000) -> float:
 
     def timed() -> float:
         start = perf_counter()
-        time_round(nothing, runs, 0.0)
+        take(nothing, runs, 0.0)
         return perf_counter() - start
 
     def bare() -> float:
