@@ -71,9 +71,10 @@ Calib = Annotated[
 NoPage = Annotated[bool, typer.Option("--no-page", help="Write report.json alone.")]
 
 EPILOG = common.examples(
-    "fcn-edge bench --backends openvino --sizes 256 --rounds 3 --data VOCdevkit/VOC2012:val --out bench",
-    "fcn-edge bench --backends openvino --precisions int8 --sizes 256 --rounds 3 --data VOCdevkit/VOC2012:val "
-    "--out new --compare bench --max-drop 0.3 --json",
+    "fcn-edge bench --models fcn8s-lite-small --backends openvino --precisions fp32,int8 --sizes 256 --rounds 3 "
+    "--seconds 0.2 --data VOCdevkit/VOC2012:val --out bench",
+    "fcn-edge bench --models fcn8s-lite-small --backends openvino --precisions int8 --sizes 256 --rounds 3 "
+    "--seconds 0.2 --data VOCdevkit/VOC2012:val --out new --compare bench --max-drop 0.3 --json",
 )
 
 
