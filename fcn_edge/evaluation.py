@@ -264,6 +264,7 @@ def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndar
 
 def _medians(seconds: Sequence[dict[str, float]]) -> dict[str, float]:
     """Median milliseconds of each stage and of their sum."""
-    stages = {stage: [timing[stage] for timing in seconds] for stage in seconds[0]}
+    names = dict.fromkeys(stage for timing in seconds for stage in timing)  # a GPU may take some pictures and not all
+    stages = {stage: [timing.get(stage, 0.0) for timing in seconds] for stage in names}
     stages["total"] = [sum(timing.values()) for timing in seconds]
     return {stage: round(1000 * float(np.median(values)), 3) for stage, values in stages.items()}

@@ -30,6 +30,7 @@ from fcn_edge.runtime.protocol import Backend, FrameBackend
 from fcn_edge.spec import ModelSpec, Resize, from_toml
 
 IN_FLIGHT = 2
+STAGES = ("prepare", "to_device", "infer", "from_device", "decode")  # as a frame meets them, or nearly
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ class Segmentation:
 
     labels: np.ndarray  # uint8 (H, W), at the frame's size
     scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels came off the device
-    timings: dict[str, float]  # seconds: prepare, infer, decode; what infer waited for the frame before is left out
+    # Seconds: prepare, infer, decode, and to_device and from_device where the backend takes whole frames; they add up.
+    # What infer waited for the frame before is left out.
+    timings: dict[str, float]
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
 
@@ -246,10 +249,9 @@ class Segmenter:
         else:
             self._check_finite(output[0])
             scores, labels = self._decode(output[0], job.ending)
+        own = {"prepare": job.prepare, "decode": time.perf_counter() - start}
         timings = {
-            "prepare": job.prepare + stages.get("prepare", 0.0),
-            "infer": stages["infer"],
-            "decode": stages.get("decode", 0.0) + time.perf_counter() - start,
+            stage: stages.get(stage, 0.0) + own.get(stage, 0.0) for stage in STAGES if stage in stages or stage in own
         }
         return Segmentation(labels, scores, timings, self.spec, job.frame)
 

@@ -65,17 +65,20 @@ class Lane:
     def mark(self, name: str) -> None:
         self.marks[name].record(self.stream)
 
-    def stages(self, copied: float) -> dict[str, float]:
+    def stages(self, copied: float, decoded: bool) -> dict[str, float]:
         """Seconds of what ended: by the GPU's clock between marks, and what the CPU copied at either end.
 
+        copied: of those, seconds that the CPU took at the end. decoded: labels came off the GPU, not scores.
         What was waited for between "up" and "turn" is the frame before, and left out.
         """
         marks = self.marks
-        raised = marks["up"].since(marks["begin"]) + marks["prepared"].since(marks["turn"])
+        reached = marks["free"] if decoded else marks["scored"]  # from here on there was nothing but copying
         return {
-            "prepare": self.staged + raised,
+            "to_device": self.staged + marks["up"].since(marks["begin"]),
+            "prepare": marks["prepared"].since(marks["turn"]),
             "infer": marks["scored"].since(marks["prepared"]),
-            "decode": marks["end"].since(marks["scored"]) + copied,
+            "decode": reached.since(marks["scored"]) if decoded else 0.0,
+            "from_device": marks["end"].since(reached) + copied,
         }
 
     def close(self) -> None:

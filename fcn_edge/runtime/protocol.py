@@ -61,7 +61,8 @@ class FrameBackend(Backend, Protocol):
     ways: Sequence[str]  # how scores can become labels here, the likely fastest first: "kernel", "scores"
     way: str  # the one that is taken; may be set while nothing is in flight. "scores" brings them home undecoded
     identity: str  # of model, device and versions: what was measured for it holds as long as it is the same
-    stages: dict[str, float]  # seconds of what was last collected, by the device's clock: prepare, infer, decode
+    # Seconds of what was last collected, by the device's clock: to_device, prepare, infer, decode, from_device.
+    stages: dict[str, float]
 
     def takes(self, frame: Size, layout: Layout) -> bool:
         """Whether whole frames of that size are served, laid out so; if not, `submit` does, once it was scaled."""

@@ -118,7 +118,7 @@ class TensorRt:
         plan, papers = engines.obtain(path, spec, self._trt, self._machine, shapes, progress, _check_kernels)
         self._spec, self._path = spec, plan
         self.precision = spec.precision
-        self.stages = dict.fromkeys(("prepare", "infer", "decode"), 0.0)
+        self.stages = dict.fromkeys(("to_device", "prepare", "infer", "decode", "from_device"), 0.0)
         self._idle: list[Lane] = []
         self._flights: deque[_Flight] = deque()
         self._steps: OrderedDict[tuple[object, ...], _Steps] = OrderedDict()
@@ -262,7 +262,7 @@ class TensorRt:
             lane.marks["end"].synchronize()
             start = perf_counter()
             output = np.array(lane.result.array(flight.shape, flight.dtype))
-            self.stages = lane.stages(perf_counter() - start)
+            self.stages = lane.stages(perf_counter() - start, flight.finished)
         except BaseException:
             self._retire(lane)
             raise

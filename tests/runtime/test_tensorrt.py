@@ -116,6 +116,11 @@ class TestWholeFrames:
         result = opened(SQUARE, scores=True)[0](photo)
         np.testing.assert_allclose(result.scores, tiny.scores_of(photo[None])[0])
 
+    def test_copies_to_and_from_the_gpu_are_stages_of_their_own(self, opened: Any) -> None:
+        timings = opened(SQUARE)[0](frame(32, 32)).timings
+        assert list(timings) == ["prepare", "to_device", "infer", "from_device", "decode"]
+        assert timings["to_device"] > 0  # the CPU's own copying; the GPU's clock stands still here
+
     def test_two_in_flight_come_back_in_order_and_one_alone_may_come_between(self, opened: Any) -> None:
         segmenter, _ = opened(SQUARE)
         frames = [frame(32, 32, seed) for seed in range(6)]
