@@ -11,10 +11,8 @@ def digits(value: float | None) -> str:
     """Three significant digits, never in powers of ten: 0.0123, 1.23, 12.3, 123, 1230."""
     if value is None or not math.isfinite(value):
         return NONE
-    if value == 0:
-        return "0"
-    places = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{round(value, places):.{places}f}"
+    power = int(f"{value:.2e}".partition("e")[2])  # of the rounded figure: 99.96 is 100
+    return f"{value:.{max(0, 2 - power)}f}" if value else "0"
 
 
 def ms(seconds: float | None) -> str:
