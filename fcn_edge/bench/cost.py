@@ -7,6 +7,7 @@ where it is not installed, ONNX Runtime runs the graph once, unfused, and tells 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,9 +20,10 @@ import msgspec
 import numpy as np
 
 from fcn_edge.engine import sidecar
-from fcn_edge.errors import BackendError, FcnEdgeError, ModelError
+from fcn_edge.errors import BackendError, ModelError
 from fcn_edge.files import sha256
 from fcn_edge.prepare import Size
+from fcn_edge.runtime.common import first_line, wrong_shape
 from fcn_edge.runtime.onnx_file import count_parameters
 from fcn_edge.spec import ModelSpec
 
@@ -45,19 +47,17 @@ def cost(path: Path, spec: ModelSpec, network: Size) -> Cost:
     """
     if path.suffix == ".plan":
         return _engine(path, network)
-    if path.suffix == ".safetensors":
-        return Cost(_weights(path), None, None, {"operations": "they are counted in ONNX and TFLite files alone."})
-    if path.suffix not in (".onnx", ".tflite"):
-        return _unknown(f"they are counted in ONNX and TFLite files alone, and this is {path.suffix or 'neither'}.")
     shape = (1, *network, 3) if spec.input.layout == "NHWC" else (1, 3, *network)
+    parameters = None
     try:
         if path.suffix == ".tflite":
             return Cost(*by_tflite(path), {})
-        operations, output = count(path, shape, np.dtype(spec.input.dtype))
-    except FcnEdgeError as error:
-        parameters = count_parameters(path) if path.suffix == ".onnx" else None
+        if path.suffix != ".onnx":
+            return Cost(*by_torch(path, spec, shape), {})
+        parameters = count_parameters(path)
+        return Cost(parameters, *count(path, shape, np.dtype(spec.input.dtype)), {})
+    except BackendError as error:
         return Cost(parameters, None, None, {"operations": str(error)})
-    return Cost(count_parameters(path), operations, output, {})
 
 
 def count(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[float, Shape]:
@@ -81,16 +81,20 @@ def transposed(first: Shape, weights: Shape) -> int:
 
 def by_openvino(path: Path, shape: Shape) -> tuple[float, Shape]:
     """Operations and the first output's shape, without running it. Raises BackendError where OpenVINO can't read it."""
+    import openvino as ov
     from openvino.frontend import FrontEndManager
 
     try:
         frontend = FrontEndManager().load_by_framework("onnx")
         model: Any = frontend.convert(frontend.load(str(path)))
+        taken = model.inputs[0].get_partial_shape()
+        if not taken.compatible(ov.PartialShape(list(shape))):  # a file of fixed sides would be changed without a word
+            raise wrong_shape(path, list(taken), shape)
         model.reshape({0: list(shape)})
         total = sum(_operations(node) for node in model.get_ordered_ops())
         return float(total), tuple(model.outputs[0].get_shape())
-    except Exception as error:  # the front end's failures share no base but this
-        raise BackendError(f"OpenVINO does not tell the shapes in {path}: {str(error).splitlines()[-1]}") from error
+    except RuntimeError as error:  # of the front end, all of them
+        raise BackendError(f"OpenVINO does not tell the shapes in {path}: {first_line(error)}") from error
 
 
 def _operations(node: Any) -> int:
@@ -115,13 +119,14 @@ def by_onnxruntime(path: Path, shape: Shape, dtype: np.dtype[Any]) -> tuple[floa
     options: Any = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_profiling, options.log_severity_level = True, 4
+    options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights have no shape to tell
     with TemporaryDirectory(prefix="fcn-edge-count-") as folder:
         options.profile_file_prefix = str(Path(folder) / "shapes")
         try:
             session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             outputs = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, dtype)})
         except Exception as error:  # its exceptions share no base but this
-            raise BackendError(f"ONNX Runtime does not tell the shapes in {path}: {error}") from error
+            raise BackendError(f"ONNX Runtime does not tell the shapes in {path}: {first_line(error)}") from error
         events: list[dict[str, Any]] = msgspec.json.decode(Path(session.end_profiling()).read_bytes())
     told = (event["args"] for event in events if event.get("cat") == "Node")
     return float(sum(_met(each) for each in told if "output_type_shape" in each)), tuple(outputs[0].shape)
@@ -160,7 +165,7 @@ def by_tflite(path: Path) -> tuple[int, float, Shape]:
         products = list(_tflite_products(schema.BuiltinOperator, graph, main))
         learnt = {tensor: prod(_sides(main, tensor)) for _, tensors in products for tensor in tensors}
         return sum(learnt.values()), float(sum(each for each, _ in products)), _sides(main, main.Outputs(0))
-    except (AttributeError, TypeError, ValueError, IndexError, OSError) as error:
+    except (AttributeError, TypeError, ValueError, IndexError, struct.error, OSError) as error:
         raise ModelError(f"{path} is no TFLite file, or is damaged. Copy it again.") from error
 
 
@@ -184,6 +189,17 @@ def _sides(main: Any, tensor: int) -> Shape:
     return tuple(int(side) for side in main.Tensors(tensor).ShapeAsNumpy()) if tensor >= 0 else (0,)  # -1: no bias
 
 
+def by_torch(path: Path, spec: ModelSpec, shape: Shape) -> tuple[int, float, Shape]:
+    """Parameters, operations and the output's shape of a checkpoint, by running it once. Raises BackendError."""
+    from fcn_edge.runtime.torch import Torch
+
+    opened = Torch(path, spec)
+    try:
+        return opened.parameters, *opened.count(np.zeros(shape, spec.input.dtype))
+    finally:
+        opened.close()
+
+
 def _engine(path: Path, network: Size) -> Cost:
     papers = sidecar.read(path)
     source = Path(papers.source)
@@ -194,13 +210,3 @@ def _engine(path: Path, network: Size) -> Cost:
 
 def _unknown(why: str) -> Cost:
     return Cost(None, None, None, {"parameters": why, "operations": why})
-
-
-def _weights(path: Path) -> int:
-    """Numbers in a checkpoint, but for what batch normalisation counts."""
-    from safetensors import safe_open
-
-    opened: Any = safe_open
-    with opened(str(path), framework="numpy") as file:
-        names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118 (not a dict)
-        return sum(prod(file.get_slice(name).get_shape()) for name in names)

@@ -57,7 +57,7 @@ def find_meter(device: str, root: Path = ROOT) -> Meter | str:
     try:
         (packages[0] / "energy_uj").read_text()
     except OSError:
-        return f"{packages[0]}/energy_uj can be read by root alone: sudo chmod -R a+r {packages[0].parent}"
+        return f"the energy counters are for root alone: sudo chmod a+r /{PACKAGES.replace('[0-9]', '*')}/energy_uj"
     return Rapl(packages)
 
 

@@ -83,6 +83,18 @@ class Torch:
             for at, (event, seconds) in enumerate(zip(events, times, strict=False))
         ]
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that it learnt."""
+        return sum(each.numel() for each in self._network.parameters())
+
+    def count(self, frames: Array) -> tuple[float, tuple[int, ...]]:
+        """Operations for `frames`, a multiply-add being two, as PyTorch counts them, and the output's shape."""
+        counter: Any = library("torch.utils.flop_counter", INSTALL).FlopCounterMode(display=False)
+        with counter:
+            output = self._run(frames)
+        return float(counter.get_total_flops()), output.shape
+
     def close(self) -> None:
         self._worker.close()
         self._network = None
