@@ -27,6 +27,9 @@ pytest.importorskip("hatchling", reason="hatchling is not there: scripts/test br
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = msgspec.toml.decode((ROOT / "pyproject.toml").read_bytes())["project"]
+COMMANDS = [
+    "run", "eval", "train", "export", "calib", "build", "bench", "inspect", "models", "report", "recommend", "doctor",
+]  # fmt: skip
 TRAVELLERS = ["recipes/*.toml", "export/*.toml", "engines/*.toml", "calib/*.toml", "examples/*.jpg"]
 
 
@@ -133,7 +136,7 @@ def test_the_installed_wheel_lists_its_models(elsewhere: Path) -> None:
     assert "fcn8s-lite" in json.dumps(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("command", ["run", "eval", "train", "export", "calib", "build", "inspect", "models", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_installed_wheel_explains_each_command(elsewhere: Path, command: str) -> None:
     assert "--help" in run_there(elsewhere, "fcn-edge", command, "--help").stdout
 

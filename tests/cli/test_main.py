@@ -7,6 +7,9 @@ import pytest
 
 import fcn_edge
 
+COMMANDS = [
+    "run", "eval", "train", "export", "calib", "build", "bench", "inspect", "models", "report", "recommend", "doctor",
+]  # fmt: skip
 FCN_EDGE = [sys.executable, "-m", "fcn_edge.cli.main"]
 
 
@@ -26,10 +29,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("set()\n")
-    assert all(
-        f"  {command}" in shown
-        for command in ("run", "eval", "train", "export", "calib", "build", "inspect", "models", "doctor")
-    )
+    assert all(f"  {command}" in shown for command in COMMANDS)
 
 
 def test_no_command_shows_the_help_as_a_usage_error():
