@@ -123,6 +123,8 @@ def _latency(boards: Sequence[Board], drawn: Sequence[Plots]) -> Section:
         Group(
             [each.latencies] if each.latencies else [],
             [_titled(boards, board, make(board)) for make in (tables.latency_table, tables.start_table)],
+            fold="Why figures are marked noisy",
+            folded=_filled(_titled(boards, board, tables.noise_table(board))),
         )
         for board, each in zip(boards, drawn, strict=True)
     ]
@@ -178,6 +180,10 @@ def _each(boards: Sequence[Board], make: Callable[[Board], Table]) -> list[Group
 def _titled(boards: Sequence[Board], board: Board, table: Table) -> Table:
     """The table with its board's name in the title, where there are several."""
     return table if len(boards) == 1 else replace(table, title=f"{table.title}, {board.name}")
+
+
+def _filled(table: Table) -> list[Table]:
+    return [table] if table.rows else []
 
 
 def _holds(group: Group) -> bool:

@@ -94,9 +94,9 @@ def start_table(board: Board) -> Table:
     rows = []
     for cell in board.timed:
         rate = cell.throughput
-        fps = [digits(rate.alone), digits(rate.best), str(rate.concurrency)] if rate else [NONE] * 3
+        fps = [digits(rate.alone), digits(rate.best), rate.how or str(rate.concurrency)] if rate else [NONE] * 3
         rows.append([*who(cell), ms(cell.load), ms(cell.first), *fps])
-    head = [*WHO, "load, ms", "first frame, ms", "frames/s, one at a time", "frames/s, at best", "frames in flight"]
+    head = [*WHO, "load, ms", "first frame, ms", "frames/s, one at a time", "frames/s, at best", "with"]
     return _dense(Table("Start and throughput", head, rows, 4))
 
 
@@ -171,6 +171,11 @@ def layers_table(cell: Cell) -> Table:
     total = share(sum(layer.share for layer in ranked))
     note = f"{len(ranked)} of {plural(len(cell.layers), 'layer')}, {total} of the time that layers take."
     return Table(f"Layers of {cell.key}", ["layer", "op", "precision", "output", "ms", "of all"], rows, 4, note)
+
+
+def noise_table(board: Board) -> Table:
+    rows = [[cell.key, cell.latency.noisy] for cell in board.timed if cell.latency and cell.latency.noisy]
+    return Table("Marked noisy", ["candidate", "because"], rows, 2)
 
 
 def failures_table(board: Board) -> Table:

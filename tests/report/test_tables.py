@@ -61,7 +61,7 @@ def test_stages_are_in_the_order_of_a_frame_and_start_stands_apart() -> None:
     stages = tables.stages_table(BOARD)
     assert stages.head[4:] == ["prepare", "infer", "decode", "draw"]
     assert stages.rows[1][4:] == ["1.00", "8.00", "1.00", "1.00"]
-    assert tables.start_table(BOARD).rows[1][4:] == ["200", "500", "100", "150", "2"]
+    assert tables.start_table(BOARD).rows[1][4:] == ["200", "500", "100", "150", "a stream"]
 
 
 def test_columns_that_nothing_was_measured_for_are_left_out() -> None:
@@ -97,6 +97,10 @@ def test_the_costliest_layers_come_first_and_their_share_is_told() -> None:
 def test_the_roofline_names_peak_bandwidth_and_share() -> None:
     row = tables.roofline_table(FULL).rows[0][4:]
     assert row == ["2.10 Gop", "12.0 MB", "175", "100 Gop/s", "20.0 GB/s", "43.0 %"]
+
+
+def test_the_reason_why_figures_are_doubtful_is_told() -> None:
+    assert tables.noise_table(BOARD).rows == [["large openvino int8 513", "its rounds lie 20 % apart"]]
 
 
 def test_what_failed_and_what_was_not_measured_say_why() -> None:

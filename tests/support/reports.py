@@ -73,7 +73,7 @@ def cell(
         "load": 0.2,
         "first": 0.5,
         "latency": latency(median),
-        "throughput": Throughput(1 / median, 1.5 / median, 2),
+        "throughput": Throughput(1 / median, 1.5 / median, 2, "a stream"),
         "memory": Memory(300_000_000, 100_000_000, None),
         "accuracy": measured,
         "seen": "VOC trainaug",
