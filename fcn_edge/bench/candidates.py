@@ -223,8 +223,8 @@ def _cells(model: _Model, words: Words, machine: _Machine) -> Iterator[Planned]:
                 yield replace(blank, backend=backend, precision=precision, size=size, artefact=artefact, failed=why)
     if not some:  # what was named is answered for, even where all backends were asked
         backend = _usual_backend(model)
-        why = machine.able(backend)
-        reason = why if isinstance(why, str) else f"{backend} cannot run {model.name} in {', '.join(words.precisions)}."
+        able = machine.able(backend)
+        reason = model.broken or (able if isinstance(able, str) else _reason(model, backend, words.precisions[0], ()))
         yield replace(blank, backend=backend, precision=model.precision, size=model.sizes[0], failed=reason)
 
 

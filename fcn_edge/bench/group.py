@@ -53,9 +53,13 @@ class Group:
             for number in range(self._settings.rounds):
                 self._round(number)
             self._note_drift()
-            for work, worker in list(self._open.values()):
-                if work is not self._anchor:
-                    self._finish(work, worker)
+            others = [pair for pair in self._open.values() if pair[0] is not self._anchor]
+            for work, worker in others:
+                self._finish(work, worker)
+            for work, worker in sorted(others, key=lambda pair: self._bench.reference(pair[0]) is not None):
+                if work.failed is None:
+                    self._bench.judge_beside(work, worker)
+                    self._close(work)  # what it kept of pictures of many sizes
         return left
 
     def _fill(self, waiting: Sequence[Work]) -> list[Work]:

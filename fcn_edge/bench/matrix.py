@@ -8,7 +8,8 @@ is timed again beside each further group, and tells what changed meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fcn_edge.bench import pictures
@@ -60,27 +61,36 @@ class Bench:
     """A matrix at work. Ctrl-C may come at any time; what was measured until then is kept."""
 
     settings: Settings
+    labelled: Labelled
     store: Store
     make: Make
     tell: Tell
     progress: Progress
     force: bool = False  # measure what is there anew
     measured: bool = False  # whether anything was
+    _works: list[Work] = field(default_factory=list)
+    _judged: set[str] = field(default_factory=set)  # keys
 
-    def run(self, planned: Sequence[Planned], labelled: Labelled) -> tuple[list[Cell], list[Picture]]:
+    def run(self, planned: Sequence[Planned]) -> tuple[list[Cell], list[Picture]]:
         """Measure what is not measured yet. Raises OSError where the store cannot be written."""
         if self.force:
             self.store.machine().forget()
-        works = [self._made(each) for each in planned]
-        alive = [work for work in works if work.failed is None]
-        self._time(alive)
-        references = {work.key: reference_of(work, alive) for work in alive}
-        for work in sorted(alive, key=lambda work: references[work.key] is not None):
-            self._judge(work, labelled, references[work.key])
-        self._count(alive)
-        shown = self._pictures(works, labelled)
-        data = list(labelled.sets.values())
-        return [cell_of(work, data, references.get(work.key)) for work in works], shown
+        works = self._works = [self._made(each) for each in planned]
+        self._time([work for work in works if work.failed is None])
+        for work in sorted(self._alive, key=lambda work: self.reference(work) is not None):
+            self._judge(work)
+        self._count(self._alive)
+        shown = self._pictures(self._alive)
+        data = list(self.labelled.sets.values())
+        return [cell_of(work, data, self.reference(work)) for work in works], shown
+
+    @property
+    def _alive(self) -> list[Work]:
+        return [work for work in self._works if work.failed is None]
+
+    def reference(self, work: Work) -> Work | None:
+        """The candidate whose labels its own are held against."""
+        return reference_of(work, self._alive)
 
     # ---- files
 
@@ -154,29 +164,44 @@ class Bench:
 
     # ---- accuracy and layers
 
-    def _judge(self, work: Work, labelled: Labelled, reference: Work | None) -> None:
+    def judge_beside(self, work: Work, worker: Worker) -> None:
+        """Judge a candidate that is open already, unless the one that it is held against was not judged yet."""
+        reference = self.reference(work)
+        if reference is None or not self._unjudged(reference):
+            self._judge(work, worker)
+
+    def _judge(self, work: Work, worker: Worker | None = None) -> None:
         """Its accuracy on every data set that it was not measured on yet, and its layers."""
-        if labelled.problem is not None and work.failed is None:
-            self.lost(work, labelled.problem)
-        figures, data = work.figures, labelled.sets
-        missing = {text: one for text, one in data.items() if work.accuracy(one, reference) is None}
-        profile = self.settings.layers and figures.layers is None and "layers" not in figures.not_measured
-        if work.failed is not None or not (missing or profile):
-            self.progress.skip(judging_seconds(self.settings, labelled.images) - COUNTING)
+        if work.key in self._judged:
             return
+        self._judged.add(work.key)
+        missing, profile = self._unjudged(work), self._unprofiled(work)
         try:
-            with self.start(work) as worker:
+            if self.labelled.problem is not None:
+                raise DataError(self.labelled.problem)
+            if not (missing or profile):
+                self.progress.skip(judging_seconds(self.settings, self.labelled.images) - COUNTING)
+                return
+            with nullcontext(worker) if worker else self.start(work) as opened:
                 if profile:
                     with self.progress.step(f"layers: {work.key}", PROFILING):
-                        self._profile(work, worker)
+                        self._profile(work, opened)
                 for text, one in missing.items():
                     with self.progress.step(f"accuracy: {work.key} on {one.name}", one.images * A_PICTURE):
-                        work.put_accuracy(one, reference, self._evaluated(work, worker, text, reference))
+                        work.put_accuracy(one, self.reference(work), self._evaluated(work, opened, text))
         except (FcnEdgeError, UsageError) as error:
             self.lost(work, str(error))
 
-    def _evaluated(self, work: Work, worker: Worker, text: str, reference: Work | None) -> Accuracy:
-        settings = self.settings
+    def _unjudged(self, work: Work) -> dict[str, Data]:
+        reference = self.reference(work)
+        return {text: one for text, one in self.labelled.sets.items() if work.accuracy(one, reference) is None}
+
+    def _unprofiled(self, work: Work) -> bool:
+        figures = work.figures
+        return self.settings.layers and figures.layers is None and "layers" not in figures.not_measured
+
+    def _evaluated(self, work: Work, worker: Worker, text: str) -> Accuracy:
+        settings, reference = self.settings, self.reference(work)
         theirs = None if reference is None else reference.labels
         (found,) = worker.evaluate([text], settings.split, settings.classes, theirs, work.labels, settings.limit)
         return found
@@ -199,14 +224,14 @@ class Bench:
 
     # ---- pictures
 
-    def _pictures(self, works: Sequence[Work], labelled: Labelled) -> list[Picture]:
+    def _pictures(self, works: Sequence[Work]) -> list[Picture]:
         """Those of the first data set that the candidates of its classes differ on most."""
         split, limit = self.settings.split, self.settings.limit
-        for text, one in labelled.sets.items():
+        for text, one in self.labelled.sets.items():
             labels = {
                 work.key: work.labels
                 for work in works
-                if work.failed is None and (opened := work.figures.opened) and opened.classes == one.classes
+                if (opened := work.figures.opened) and opened.classes == one.classes
             }
             if labels:
                 opened = open_labelled(text, split, limit)

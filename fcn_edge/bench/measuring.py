@@ -42,7 +42,7 @@ def measure(
     name: str | None = None,
     command: str = "",
     force: bool = False,
-    gate: Gate = lambda machine, protocol, data: None,
+    gate: Gate | None = None,
 ) -> Report:
     """Measure what is not measured yet in `out`, and write report.json and pictures there.
 
@@ -72,9 +72,10 @@ def measure(
         warm_up=timing.WARM_UP,
     )
     data = list(labelled.sets.values())
-    gate(machine(before, before, name), protocol, data)
-    bench = Bench(settings, store, make, tell, progress, force)
-    cells, shown = bench.run(planned, labelled)
+    if gate is not None:
+        gate(machine(before, before, name), protocol, data)
+    bench = Bench(settings, labelled, store, make, tell, progress, force)
+    cells, shown = bench.run(planned)
     report = Report(
         kind=KIND,
         schema=SCHEMA,

@@ -17,6 +17,7 @@ from fcn_edge.errors import FcnEdgeError, UsageError
 if TYPE_CHECKING:
     from fcn_edge.bench.candidates import Asked, Named, Planned, Words
     from fcn_edge.bench.cells import Settings
+    from fcn_edge.bench.measuring import Gate
     from fcn_edge.bench.schema import Cell, Report
     from fcn_edge.cli.making import Maker
 
@@ -367,12 +368,10 @@ def _page(out: Path) -> Path | None:
     return out / "report.html"
 
 
-def _gate(base: Report | None, slowdown: float | None, drop: float | None) -> Any:
+def _gate(base: Report | None, slowdown: float | None, drop: float | None) -> Gate | None:
     """Refuses limits that could not be judged before hours are spent."""
     from fcn_edge.bench.compare import check
 
-    def gate(machine: Any, protocol: Any, data: Any) -> None:
-        if base is not None:
-            check(base, machine, protocol, data, slowdown, drop)
-
-    return gate
+    if base is None:
+        return None
+    return lambda machine, protocol, data: check(base, machine, protocol, data, slowdown, drop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,8 @@ def test_all_backends_are_those_that_are_here_and_run_the_file(tmp_path: Path) -
     assert [cell.failed for cell in cells] == [None, None]
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not there")
 def test_all_precisions_of_pytorch_run_the_checkpoint() -> None:
-    pytest.importorskip("torch")
     cells = expand(Words((Named("fcn8s-lite-small"),), ("torch",)))
     assert [cell.precision for cell in cells] == ["fp32", "bf16"]
     assert {cell.artefact for cell in cells} == {Artefact(str(SMALL.with_suffix(".safetensors")))}
@@ -140,7 +141,7 @@ def test_a_model_that_nothing_here_runs_is_a_failed_cell_even_where_all_was_aske
     plan.write_bytes(b"no engine")
     (cell,) = expand(Words((Named(str(plan)),)))
     assert cell.backend == "tensorrt"
-    assert cell.failed
+    assert "is no TensorRT engine" in (cell.failed or "")
 
 
 def test_a_variant_is_exported() -> None:
