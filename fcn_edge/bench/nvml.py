@@ -1,6 +1,6 @@
-"""NVIDIA's management library, as much of it as energy, clocks and throttling need.
+"""NVIDIA's management library, as much of it as energy, memory, clocks and throttling need.
 
-It comes with the driver, like the library that `engine.machine` asks, so no package is wanted for five calls. Jetsons
+It comes with the driver, like the library that `engine.machine` asks, so no package is wanted for a few calls. Jetsons
 have it from JetPack 7 on, and then without energy: their rails are read otherwise (energy.py). Numbers are nvml.h's.
 """
 
@@ -55,6 +55,11 @@ class Nvml:
     def most_hertz(self, clock: int = GRAPHICS_CLOCK) -> float | None:
         megahertz = self._ask("nvmlDeviceGetMaxClockInfo", ctypes.c_uint(), clock)
         return None if megahertz is None else megahertz * 1e6
+
+    def used_bytes(self) -> int | None:
+        """Of its memory, by all processes; None on boards whose GPU shares the host's."""
+        memory = (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
+        return memory[2] if self._call("nvmlDeviceGetMemoryInfo", ctypes.byref(memory)) else None
 
     def slowed_by(self) -> list[str]:
         """What holds its clock down right now."""

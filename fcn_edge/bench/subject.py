@@ -40,6 +40,8 @@ class Subject:
         self._beat = beat
         self._base: int | None = None  # bytes, before the model was opened
         self._peak: int | None = None  # bytes, with one frame after the other and with a stream
+        self._device_base: int | None = None  # bytes of the GPU that all processes used before
+        self._device_peak: int | None = None
         self._spread = False  # whether it held more than that since
         self._request: Open
         self._frame: np.ndarray
@@ -78,7 +80,7 @@ class Subject:
         cv2.setNumThreads(request.threads or cv2.getNumThreads())
         self._request = request
         self._frame = read_frame(request.frame, request.frame_size)
-        self._base = peak_memory()
+        self._base, self._device_base = peak_memory(), device_memory()
         start = perf_counter()
         segmenter: Segmenter = self._new(request.threads)
         load = perf_counter() - start
@@ -196,11 +198,16 @@ class Subject:
     def _memory(self) -> Memory:
         from fcn_edge.bench.schema import Memory
 
-        return Memory(self._peak, self._base, None)
+        on_device = not self._opened.backend.device.startswith("CPU")
+        return Memory(self._peak, self._base, self._device_peak if on_device else None)
 
     def _note_peak(self) -> None:
-        if not self._spread:
-            self._peak = peak_memory()
+        if self._spread:
+            return
+        self._peak = peak_memory()
+        used = device_memory()
+        if used is not None and self._device_base is not None:
+            self._device_peak = max(used - self._device_base, self._device_peak or 0)
 
 
 def describe(segmenter: Segmenter, frame_size: tuple[int, int], load: float, first: float) -> Opened:
@@ -258,6 +265,19 @@ def read_frame(path: str | None, size: tuple[int, int]) -> np.ndarray:
 def peak_memory() -> int | None:
     """Bytes that this process held at most, resident; None where the system does not tell."""
     return _kilobytes("/proc/self/status", "VmHWM:")
+
+
+def device_memory() -> int | None:
+    """Bytes of the GPU that all processes use; None where there is none, or it does not tell."""
+    from fcn_edge.bench.nvml import find_nvml
+
+    nvml = find_nvml()
+    if nvml is None:
+        return None
+    try:
+        return nvml.used_bytes()
+    finally:
+        nvml.close()
 
 
 def available_memory() -> int | None:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fcn_edge.bench.schema import Latency, Summary
 
@@ -46,6 +46,7 @@ class Round(Struct, frozen=True):
 
     total: list[float]  # a frame in memory to labels in memory
     stages: dict[str, list[float]]  # prepare, infer, ...; `draw` is not in the total, and had fewer runs
+    not_counted: int = 0  # runs before those: in no figure, but in the energy of the round
 
 
 class Difference(Struct, frozen=True):
@@ -104,18 +105,19 @@ def time_round(run: Callable[[], Seconds], runs: int, seconds: float, beat: Call
 
     beat: called after each run, outside of what is timed.
     """
-    catch_up(run, beat)
-    return take(run, runs, seconds, beat)
+    before = catch_up(run, beat)
+    return structs.replace(take(run, runs, seconds, beat), not_counted=before)
 
 
-def catch_up(run: Callable[[], Any], beat: Callable[[], None] = lambda: None) -> None:
-    """Call `run` until caches and clocks are its own again."""
+def catch_up(run: Callable[[], Any], beat: Callable[[], None] = lambda: None) -> int:
+    """Call `run` until caches and clocks are its own again; how often that was."""
     gc.collect()  # so that it is not due in the middle; it turns the caches over, hence before all
     begun, runs = perf_counter(), 0
     while runs < CATCH_UP_RUNS or perf_counter() - begun < CATCH_UP_SECONDS:
         run()
         beat()
         runs += 1
+    return runs
 
 
 def take(run: Callable[[], Seconds], runs: int, seconds: float, beat: Callable[[], None] = lambda: None) -> Round:

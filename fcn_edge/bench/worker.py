@@ -238,14 +238,16 @@ class Worker:
             line = self._answers.get(timeout=self.limit)
         except queue.Empty:
             self._kill()
-            raise self._failed(f"gave no sign of life for {self.limit:g} s while {doing}, and was ended") from None
+            how = f"gave no sign of life for {self.limit:g} s while {doing}, and was ended"
+            raise self._failed(how, "Take a smaller --size, or fewer --threads.") from None
         if line is None:
             raise self._failed(f"{self._reap(GRACE)} while {doing}")
         return msgspec.json.decode(line, type=Answer)
 
-    def _failed(self, how: str) -> BackendError:
+    def _failed(self, how: str, mend: str = "") -> BackendError:
         last = self._last_line()
-        self._ended = f"its process {how}." + (f" It last said: {last}" if last else "")
+        told = (f"its process {how}.", mend, last and f"It last said: {last}")
+        self._ended = " ".join(filter(None, told))
         return BackendError(f"{self._who}: {self._ended}")
 
     @property

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import tiny
 
-from fcn_edge.bench import labelled
+from fcn_edge.bench import labelled, subject
 from fcn_edge.bench.child import answer
-from fcn_edge.bench.messages import Open
+from fcn_edge.bench.messages import Open, TakeRound, TellMemory
+from fcn_edge.bench.nvml import Nvml
 from fcn_edge.bench.subject import Subject
 from fcn_edge.bench.worker import Candidate, Opened, Worker
 from fcn_edge.data import read_mask
@@ -152,6 +153,36 @@ def test_memory_is_that_of_the_candidates_own_process(worker: Worker) -> None:
     assert worker.memory().host == before
 
 
+def test_device_memory_is_what_opening_and_running_added(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no GPU can be had, a stand-in for what its driver tells, and for the backend's word of where it is."""
+    used = iter([5000, 7000, 7500, 7200])
+    monkeypatch.setattr(subject, "device_memory", lambda: next(used))
+    there = Subject(lambda *_: None)
+    there.do(Open(str(model), "onnxruntime", None, None, None, None, None, None, FRAME))
+    there.do(TakeRound(1, 0.0, 0))
+    there.do(TakeRound(1, 0.0, 0))
+    assert there.do(TellMemory()).device is None  # it is on the CPU
+    monkeypatch.setattr(there._opened.backend, "device", "GPU: a stand-in")
+    assert there.do(TellMemory()).device == 2500
+
+
+def test_the_driver_tells_what_is_used_of_a_gpus_memory() -> None:
+    class Driver:
+        """A stand-in for NVIDIA's management library."""
+
+        nvmlInit_v2 = nvmlShutdown = nvmlDeviceGetHandleByIndex_v2 = staticmethod(lambda *_: 0)
+
+        @staticmethod
+        def nvmlDeviceGetMemoryInfo(gpu: Any, into: Any) -> int:
+            into._obj[:] = (10, 3, 7)  # total, free, used
+            return 0
+
+    assert Nvml(Driver()).used_bytes() == 7
+    silent = Driver()
+    silent.nvmlDeviceGetMemoryInfo = lambda *_: 3  # type: ignore[method-assign] (NVML_ERROR_NOT_SUPPORTED)
+    assert Nvml(silent).used_bytes() is None
+
+
 def test_accuracy_is_that_of_the_artefact(worker: Worker, data: Path, tmp_path: Path) -> None:
     (found,) = worker.evaluate([str(data)], keep=tmp_path / "kept")
     assert (found.data, found.images, found.agreement) == (data.name, 2, None)
@@ -208,8 +239,7 @@ def test_what_cannot_be_opened_says_what_segmenter_says(
     given = {"model": str(model), "backend": "onnxruntime", "precision": None, "size": None, "resize": None, **changed}
     with pytest.raises(kind) as ours:
         Segmenter(**given).segment(np.zeros((*FRAME, 3), np.uint8))
-    subject = Subject(lambda *_: None)
-    told = answer(subject, Open(**given, spec=None, threads=None, frame=None, frame_size=FRAME))
+    told = answer(Subject(lambda *_: None), Open(**given, spec=None, threads=None, frame=None, frame_size=FRAME))
     assert told.error == (kind.__name__, str(ours.value))
 
 
@@ -266,7 +296,9 @@ def test_what_hangs_is_ended_at_the_limit(victim: Worker) -> None:
     assert pid is not None
     victim.limit = 2.0
     later(lambda: os.kill(pid, signal.SIGSTOP))
-    with pytest.raises(BackendError, match=r"gave no sign of life for 2 s while being timed, and was ended\.$"):
+    with pytest.raises(
+        BackendError, match=r"gave no sign of life for 2 s while being timed, and was ended\. Take a sm"
+    ):
         victim.round(1, 60.0)
     assert state(pid) == ""
 
