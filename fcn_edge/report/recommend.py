@@ -91,7 +91,7 @@ def recommend(board: Board, bounds: Bounds) -> Answer:
     if chosen is not fastest:
         why.append(f"The fastest that fits: {fastest.key}, {_brief(fastest, data)}.")
     if chosen.seen:
-        why.append(f"Trained on: {chosen.seen}. A set that it has met flatters it.")
+        why.append(f"In training its weights have seen {chosen.seen}; figures on that flatter it.")
     return Answer(board.name, data, chosen, why, _doubts(board, chosen), keys)
 
 

@@ -184,9 +184,14 @@ def failures_table(board: Board) -> Table:
 
 
 def seen_table(boards: Sequence[Board]) -> Table:
-    """Who was trained on what."""
+    """Who has met what in training: figures on that flatter it."""
     told = {cell.model: cell.seen or "not stated" for board in boards for cell in board.report.cells if not cell.failed}
-    return Table("Trained on", ["model", "what its weights were trained on"], [[*pair] for pair in told.items()], 2)
+    return Table(
+        "Seen in training",
+        ["model", "what its weights have seen, with labels or without"],
+        [[*pair] for pair in told.items()],
+        2,
+    )
 
 
 def unmeasured_table(board: Board) -> Table:
@@ -230,7 +235,7 @@ def _facts(board: Board) -> dict[str, str]:
     facts |= {f"{name} version": text for name, text in machine.versions.items()}
     for name in dict.fromkeys((*machine.before, *machine.after)):
         both = (machine.before.get(name), machine.after.get(name))
-        facts[f"{name}, before and after"] = ", ".join(NONE if value is None else f"{value:,.6g}" for value in both)
+        facts[f"{name}, before and after"] = ", ".join(scaled(value, "") for value in both)
     return facts
 
 

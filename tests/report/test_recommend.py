@@ -59,7 +59,7 @@ def test_why_is_told_with_what_was_asked_and_what_else_fits() -> None:
         "50.0), median 40.0 ms; 300 MB of memory at its peak.",
         "The most accurate of the 3 that fit, of 4; of those within 0.005 of each other the fastest.",
         "The fastest that fits: lite openvino int8 513, mean IoU 0.700, p95 10.8 ms, 300 MB.",
-        "Trained on: VOC trainaug. A set that it has met flatters it.",
+        "In training its weights have seen VOC trainaug; figures on that flatter it.",
     ]
     assert answer.doubts == ["its rounds lie 20 % apart"]
     assert answer.fitting == ["lite openvino int8 513", "lite openvino fp32 513", "large openvino int8 513"]

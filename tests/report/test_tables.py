@@ -115,5 +115,5 @@ def test_the_environment_is_complete_and_has_a_column_a_board() -> None:
     rows = {row[0]: row[1] for row in table.rows}
     assert rows["openvino version"] == "2026.4"
     assert rows["cpu clock"] == "2.6 GHz, locked"
-    assert rows["load, before and after"] == "0.1, 2"
+    assert rows["load, before and after"] == "0.100, 2.00"
     assert rows["governor"] == "performance"
