@@ -26,7 +26,7 @@ from fcn_edge.bench.timing import catch_up, overhead, take
 
 TARGET = 0.01
 FRAME_SECONDS = 0.002
-IN_A_TURN = 25
+IN_A_TURN = 5  # frames: the fewer, the more alike the machine is for the two
 STAGES: Mapping[str, float] = {"prepare": 0.0, "infer": 0.0, "decode": 0.0}
 
 Job = Callable[[], Mapping[str, float]]
@@ -46,7 +46,7 @@ class Turns:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=200, help="of each of the two, 25 frames a turn")
+    parser.add_argument("--turns", type=int, default=1000, help="of each of the two, 5 frames a turn")
     parser.add_argument("--size", type=int, default=192, help="of the network")
     arguments = parser.parse_args()
     print(f"a job that does nothing: {1e6 * overhead():.2f} us a frame, {overhead() / FRAME_SECONDS:.3%} of 2 ms")
@@ -94,9 +94,10 @@ def report(what: str, turns: Turns) -> None:
     """Medians, because a turn that another program broke into says nothing of the timer."""
     base = statistics.median(turns.counted)
     low, middle, high = (value / base for value in middle_of(turns.added))
+    verdict = "reached" if high < TARGET else "MISSED" if low > TARGET else "this machine is too restless to tell"
     print(
         f"{what}: {1e3 * base:.4f} ms a frame counted; timed {middle:+.3%} (95 % interval {low:+.3%} to {high:+.3%}), "
-        f"target below {TARGET:.0%}{'' if middle < TARGET else ': MISSED'}"
+        f"target below {TARGET:.0%}: {verdict}"
     )
 
 
