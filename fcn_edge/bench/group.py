@@ -133,9 +133,13 @@ class Group:
         if isinstance(meter, str):
             work.note(not_measured={"energy": meter})
             return
-        seconds = max(self._settings.seconds, METERED)
+
+        def frames() -> int:
+            taken = worker.round(1, max(self._settings.seconds, METERED), 0)
+            return len(taken.total) + taken.not_counted
+
         try:
-            energy = self._ask(work, worker, lambda: measure(meter, lambda: len(worker.round(1, seconds, 0).total)))
+            energy = self._ask(work, worker, lambda: measure(meter, frames))
         except OSError as error:
             work.note(not_measured={"energy": f"{meter.source} went away: {error}"})
             return

@@ -68,6 +68,7 @@ class Bench:
     progress: Progress
     force: bool = False  # measure what is there anew
     measured: bool = False  # whether anything was
+    reused: bool = False  # whether anything was there
     _works: list[Work] = field(default_factory=list)
     _judged: set[str] = field(default_factory=set)  # keys
 
@@ -137,6 +138,7 @@ class Bench:
 
     def _time(self, works: Sequence[Work]) -> None:
         waiting = [work for work in works if not work.timed]
+        self.reused = len(waiting) < len(works) or any(work.rounds for work in works)
         for _ in range(len(works) - len(waiting)):
             self.progress.skip(timing_seconds(self.settings))
         alone: list[Work] = []

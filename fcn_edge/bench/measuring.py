@@ -89,7 +89,7 @@ def measure(
         cells=cells,
         pictures=shown,
     )
-    if earlier is not None:
+    if earlier is not None and (bench.reused or not bench.measured):
         report = _together(report, earlier, bench.measured, name)
     write_report(report, out / NAME)
     if earlier is not None:

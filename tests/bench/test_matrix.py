@@ -10,6 +10,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 from tiny import SPEC, write_onnx
 
@@ -19,7 +20,7 @@ from fcn_edge.bench.cells import Settings, Work, reference_of
 from fcn_edge.bench.measuring import measure
 from fcn_edge.bench.messages import Opened
 from fcn_edge.bench.progress import Progress
-from fcn_edge.bench.schema import Memory, Report, Throughput, read_report
+from fcn_edge.bench.schema import Memory, Report, Throughput, read_report, write_report
 from fcn_edge.bench.store import Store
 from fcn_edge.bench.timing import Round
 from fcn_edge.bench.worker import Candidate
@@ -39,6 +40,7 @@ def run(
     cells: Sequence[Planned],
     settings: Settings = SETTINGS,
     show: Callable[[float, str], None] = lambda done, text: None,
+    force: bool = False,
 ) -> tuple[Report, list[str]]:
     """The report, and what was told."""
     told: list[str] = []
@@ -47,7 +49,7 @@ def run(
         assert cell.artefact is not None
         return Path(cell.artefact.source)
 
-    return measure(out, cells, settings, make, Progress(show), told.append, command="fcn-edge bench"), told
+    return measure(out, cells, settings, make, Progress(show), told.append, force=force), told
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +329,21 @@ def test_what_cannot_be_opened_beside_others_is_tried_alone(standing: type[Stand
     report, told = run(tmp_path / "out", cells)
     assert told == []
     assert all(cell.latency for cell in report.cells)
+
+
+def test_force_measures_anew_and_says_nothing_of_the_time_before(standing: type[Standing], tmp_path: Path) -> None:
+    cells = files(tmp_path, 1)
+    first, _ = run(tmp_path / "out", cells)
+    early = structs.replace(first.machine, noise=["somebody compiled."])
+    write_report(structs.replace(first, begun="2001-01-01T00:00:00Z", machine=early), tmp_path / "out/report.json")
+    standing.taken.clear()
+    again, _ = run(tmp_path / "out", cells)
+    assert (again.begun, standing.taken) == ("2001-01-01T00:00:00Z", [])
+    assert "somebody compiled." in again.machine.noise
+    anew, _ = run(tmp_path / "out", cells, force=True)
+    assert anew.begun >= first.begun
+    assert "somebody compiled." not in anew.machine.noise
+    assert standing.taken == [cells[0].key] * 2
 
 
 @pytest.mark.parametrize("call", ["open", "round"])
