@@ -4,7 +4,7 @@
 const held = document.getElementById("figures");
 const figures = held ? JSON.parse(held.textContent) : {};
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const options = { responsive: true, displayModeBar: false }; // its buttons lie on the legend, and one uploads
 const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
 
 function draw(place) {

@@ -19,6 +19,7 @@ from fcn_edge.report.view import Board, frontier
 
 FOLDER = Path(__file__).parent
 TITLE = "Accuracy and latency"
+LONG = 40  # rows of a table that is folded: two screens
 
 
 @dataclass
@@ -68,6 +69,7 @@ def page(boards: Sequence[Board], drawn: Sequence[Plots]) -> str:
         version=fcn_edge.__version__,
         sources=f"{len(boards)} report.json",
         uri=_uri,
+        long=LONG,
     )
 
 

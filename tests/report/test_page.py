@@ -211,6 +211,12 @@ def test_pictures_that_cannot_be_shown_are_left_out(damage: str, tmp_path: Path)
     assert "all agree on" not in Seen(made(folder)).text
 
 
+def test_long_tables_are_folded(tmp_path: Path) -> None:
+    many = [reports.cell("lite", size=str(size), val=0.5) for size in range(100, 141)]
+    report = reports.report(cells=many, data=reports.report().data[:1])
+    assert "Milliseconds from a frame to its labels: 41 rows" in Seen(made(reports.written(tmp_path, report))).text
+
+
 @pytest.mark.debian(chromium="chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_chromium_draws_every_plot_without_a_complaint(scheme: str, whole: Path, tmp_path: Path) -> None:
@@ -224,6 +230,7 @@ def test_chromium_draws_every_plot_without_a_complaint(scheme: str, whole: Path,
     seen = Seen(done.stdout)
     drawn = [each for _, each in seen.tags if "js-plotly-plot" in str(each.get("class"))]
     assert len(drawn) == 6
+    assert "modebar-btn" not in done.stdout  # one of plotly's buttons sends the figures to its makers
     ink = "rgb(230, 233, 236)" if scheme == "dark" else "rgb(26, 29, 33)"
     assert ink in done.stdout
     assert ("rgb(26, 29, 33)" if scheme == "dark" else "rgb(230, 233, 236)") not in done.stdout
