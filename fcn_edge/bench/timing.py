@@ -25,6 +25,7 @@ SETTLED = 0.02  # two windows' medians that are no further apart
 WARM_UP_MOST = 30.0  # seconds; a board that heats up never settles
 CATCH_UP_RUNS, CATCH_UP_SECONDS = 2, 0.1  # at the head of a round: a network of 2.5 ms needs 25 ms to get there
 BLOCKS = 5  # what a round that stands alone is cut into
+FEW = 5  # rounds, below which their medians' median says too little
 RESAMPLES = 10_000
 SEED = 0
 OUTLIER = 3.0  # interquartile ranges above the upper quartile
@@ -228,20 +229,36 @@ def noisy(rounds: Sequence[Sequence[float]]) -> str | None:
 def differs(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Difference:
     """How much slower `second` is than `first`, two candidates' rounds that were not taken side by side.
 
-    Each round's median is one witness; Welch's t interval of the difference of their logarithms.
+    Of the rounds' medians the median, because another program spoils some rounds whole and not all of them a little;
+    bootstrapped over rounds. Where a fifth of ten rounds takes up to three times as long, that finds 5 % in four cases
+    of ten, and a mean in one; where none does, both find it always, and find 3 % of differences that there are not.
     """
-    ours, theirs = ([math.log(statistics.median(part)) for part in _parts(rounds)] for rounds in (first, second))
-    gap = statistics.fmean(theirs) - statistics.fmean(ours)
-    errors = [statistics.variance(each) / len(each) if len(each) > 1 else math.inf for each in (ours, theirs)]
+    ours, theirs = (np.log([statistics.median(part) for part in _parts(rounds)]) for rounds in (first, second))
+    if min(len(ours), len(theirs)) < FEW:
+        return _welch(ours, theirs)
+    random = np.random.default_rng(SEED)
+    drawn = (each[random.integers(0, len(each), (RESAMPLES, len(each)))] for each in (ours, theirs))
+    early, late = (np.median(each, axis=1) for each in drawn)
+    return _difference(np.median(theirs) - np.median(ours), *np.quantile(late - early, [0.025, 0.975]))
+
+
+def _welch(ours: np.ndarray, theirs: np.ndarray) -> Difference:
+    """Of means: the medians of very few rounds would be sure of differences that there are not."""
+    gap = theirs.mean() - ours.mean()
+    if min(len(ours), len(theirs)) < 2:
+        return _difference(gap, -math.inf, math.inf)
+    errors = [each.var(ddof=1) / len(each) for each in (ours, theirs)]
     error = sum(errors)
     if error == 0:
-        return Difference(math.expm1(gap), math.expm1(gap), math.expm1(gap))
-    if math.isinf(error):
-        return Difference(math.expm1(gap), -1.0, math.inf)
-    sizes = (len(ours), len(theirs))
-    freedom = error**2 / sum(each**2 / (size - 1) for each, size in zip(errors, sizes, strict=True))
+        return _difference(gap, gap, gap)
+    freedom = error**2 / sum(part**2 / (len(each) - 1) for part, each in zip(errors, (ours, theirs), strict=True))
     half = _t(freedom) * math.sqrt(error)
-    return Difference(math.expm1(gap), math.expm1(gap - half), math.expm1(gap + half))
+    return _difference(gap, gap - half, gap + half)
+
+
+def _difference(gap: float, low: float, high: float) -> Difference:
+    """Shares from differences of logarithms."""
+    return Difference(*(float(np.expm1(each)) for each in (gap, low, high)))
 
 
 def _parts(rounds: Sequence[Sequence[float]]) -> list[Sequence[float]]:
