@@ -58,7 +58,7 @@ def pareto(board: Board, data: Data, models: Sequence[str], limits: tuple[float,
         if any(cell.model == model for cell in cells)
     ]
     layout = {
-        "height": HEIGHT,
+        "height": height(len(points)),
         "xaxis": {"title": "median ms, frame to labels", **_log(*limits)},
         "yaxis": {"title": f"mean IoU, {escape(data.name)}"},
     }
@@ -144,6 +144,11 @@ def classes(board: Board, data: Data, models: Sequence[str]) -> str:
         )
     layout = {"barmode": "group", "height": HEIGHT, "yaxis": {"title": f"IoU, {escape(data.name)}", "range": [0, 1]}}
     return _json(bars, layout)
+
+
+def height(models: int) -> int:
+    """Pixels of a plot with so many names above it, which take a line for two."""
+    return HEIGHT + 12 * max(0, models - 4)
 
 
 def rows_height(count: int) -> int:

@@ -80,7 +80,7 @@ def _pareto(board: Board, data: Data, names: Sequence[str], limits: tuple[float,
         f"The frontier, fastest first: {told}." if best else "Nothing is on the frontier.",
         interactive.pareto(board, data, names, limits),
         still.pareto(board, data, names, limits),
-        interactive.HEIGHT,
+        interactive.height(len(champions(board, data.name, len(names)))),
     )
 
 
