@@ -216,7 +216,7 @@ def describe(segmenter: Segmenter, frame_size: tuple[int, int], load: float, fir
     from fcn_edge.files import sha256
 
     spec, backend = segmenter.spec, segmenter.backend
-    seen = spec.provenance.get("seen")
+    told = {"trained on": spec.provenance.get("data"), "has seen": spec.provenance.get("seen")}
     return Opened(
         backend=backend.name,
         choice=segmenter.choice,
@@ -229,7 +229,7 @@ def describe(segmenter: Segmenter, frame_size: tuple[int, int], load: float, fir
         spec_name=spec.name,
         variant=spec.variant,
         trained=spec.trained,
-        seen=None if seen is None else str(seen),
+        seen="; ".join(f"{how} {what}" for how, what in told.items() if what) or None,
         holds=spec.precision,
         classes=list(spec.classes),
         palette=list(spec.palette),

@@ -104,8 +104,9 @@ def wrong_shape(path: Path, taken: Sequence[object], given: Sequence[int]) -> Ba
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, as a sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The first line of an error that says something, as a sentence: OpenVINO begins with lines of its own source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Exception from ")]
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 
 

@@ -14,6 +14,7 @@ from tiny import SPEC, random_frames, scores_of, write_onnx, write_tflite
 
 from fcn_edge.errors import BackendError, ModelError, UsageError
 from fcn_edge.runtime import BACKENDS, PRECISIONS, backend_class, installed, names, open_backend
+from fcn_edge.runtime.common import first_line
 from fcn_edge.runtime.protocol import Backend
 from fcn_edge.spec import Input, ModelSpec
 
@@ -288,3 +289,11 @@ def test_labels_come_out_as_bytes(name: str, tmp_path: Path) -> None:
     backend.close()
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, scores_of(frames).argmax(1))
+
+
+def test_the_line_of_an_error_is_the_first_that_tells_a_user_something() -> None:
+    told = (
+        "Exception from src/inference/src/cpp/core.cpp:117:\nException from src/plugin.cpp:8:\n\n  Out of memory\nmore"
+    )
+    assert first_line(RuntimeError(told)) == "Out of memory."
+    assert first_line(RuntimeError("Exception from src/plugin.cpp:8:\n")) == "RuntimeError."
