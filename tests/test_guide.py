@@ -34,6 +34,7 @@ QUICK = {
     "warmup": "0",
     "ema": "0.9",
     "validate_every": "20",
+    "sizes": "385",
     "rounds": "2",
     "seconds": "0",
     "min-miou": "0.1",
