@@ -80,6 +80,12 @@ def command(
             help="int8: points of mean IoU that may be lost on --data ROOT:LIST, a list that is reported nowhere.",
         ),
     ] = None,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--weight-bits", min=7, max=8, help="int8: 7 for x86 CPUs without VNNI, whose sums overflow with 8."
+        ),
+    ] = None,
     input: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +124,7 @@ def command(
     from fcn_edge.folders import project_folder
 
     form = _Form.chosen(precision, input, output, triton, deepstream)
-    wanted = Wanted(calib, tuple(data or ()), count, method, percentile, remainder, max_drop)
+    wanted = Wanted(calib, tuple(data or ()), count, method, percentile, remainder, max_drop, weight_bits)
     wanted.check(precision)
     _check_places(out, triton, deepstream, size, precision)
     folder = project_folder(project)

@@ -35,6 +35,7 @@ class Wanted:
     percentile: float | None
     remainder: str | None
     max_drop: float | None
+    weight_bits: int | None = None
 
     def check(self, precision: str) -> None:
         """Raises UsageError for options that make no sense together."""
@@ -46,6 +47,7 @@ class Wanted:
             "--percentile": self.percentile,
             "--remainder": self.remainder,
             "--max-drop": self.max_drop,
+            "--weight-bits": self.weight_bits,
         }
         stray = [option for option, value in given.items() if value not in (None, ())]
         if precision != "int8":
@@ -85,7 +87,13 @@ class Wanted:
         from fcn_edge.quantization.thresholds import PERCENTILE
 
         method = self.method or "minmax"
-        return Choices(cast("Any", method), self.percentile or PERCENTILE, size, cast("Any", self.remainder or "fp32"))
+        return Choices(
+            cast("Any", method),
+            self.percentile or PERCENTILE,
+            size,
+            cast("Any", self.remainder or "fp32"),
+            cast("Any", self.weight_bits or 8),
+        )
 
     def labelled(self) -> DataSet | None:
         """The pictures of the budget."""

@@ -174,11 +174,11 @@ def fit_budget(
     )
     reach = ranges(observed, choices.method, choices.percentile)
     labelled = _identity(samples)
-    key = f"{__version__} {observed.key} {choices.method} {choices.percentile} {labelled}"
+    key = f"{__version__} {observed.key} {choices.method} {choices.percentile} {choices.weight_bits} {labelled}"
     memory = Memory.at(cache, spec.name, key)
     found = layers(model)
     waiting = [layer.name for layer in found if layer.name not in memory.harm]
-    measured = harms(model, spec, reach, pictures, choices.size, waiting) if waiting else ()
+    measured = harms(model, spec, reach, pictures, choices.size, waiting, choices.weight_bits) if waiting else ()
     for name, harm in follow(measured, "Each layer alone in int8", len(waiting)):
         memory.harm[name] = harm
         memory.save()

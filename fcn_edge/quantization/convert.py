@@ -21,15 +21,18 @@ from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
 from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, as_taken, compare, session
 from fcn_edge.prepare import Size
-from fcn_edge.quantization.observe import Progress, observe
-from fcn_edge.quantization.qdq import Layer, Remainder, layers, quantise
+from fcn_edge.quantization.observe import Progress, frame_of, observe
+from fcn_edge.quantization.qdq import Layer, Remainder, WeightBits, layers, quantise
 from fcn_edge.quantization.thresholds import PERCENTILE, Method, ranges
 from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
 
 if TYPE_CHECKING:
     from fcn_edge.data.calibration import Calibration
 
-AGREEMENT = 0.95  # of the labels with float32's on the demo photos: a broken file has half, a good one 98 % and more
+AGREEMENT = (
+    0.95  # of the labels with float32's on calibration pictures: a broken file has half, a good one 98 % and more
+)
+JUDGED = 8  # of those pictures
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Choices:
     percentile: float = PERCENTILE
     size: int | Size | None = None  # of the network while calibrating; None: the model's own
     remainder: Remainder = "fp32"
+    weight_bits: WeightBits = 8
     kept: Mapping[str, str] | None = None  # nodes that stay in float, and why; None: those of `qdq.layers`
     budget: Mapping[str, Any] | None = None  # for the spec: what it was and what was measured, where that chose `kept`
 
@@ -68,10 +72,11 @@ def to_int8(
 ) -> Int8:
     """Write the float32 file `source` in int8 to `out`; a file that fails a check is not left behind.
 
-    photos: uint8 (H, W, 3), BGR: the labels of both files have to agree on them, where the network was trained.
+    photos: uint8 (H, W, 3), BGR: both files are compared on them at several sizes.
     cache:  a folder for what was observed on the pictures.
     measured: the labelled pictures that chose `choices.kept`, which the file has met as well.
-    Raises FcnEdgeError where the labels do not, or a value leaves float16's range; else as `observe` and `ranges`.
+    Raises FcnEdgeError where a trained network's labels on calibration pictures are too seldom float32's, or a value
+    leaves float16's range; else as `observe` and `ranges`.
     """
     observed = observe(source, calibration.pictures, calibration.identity, choices.size, cache, progress)
     found = ranges(observed, choices.method, choices.percentile)
@@ -79,7 +84,7 @@ def to_int8(
     spec = spec_of(model, source)
     chosen = _chosen(layers(model), choices.kept)
     kept = {layer.name for layer in chosen if layer.kept}
-    quantised = quantise(model, found, kept, spec.name, choices.remainder)
+    quantised = quantise(model, found, kept, spec.name, choices.remainder, choices.weight_bits)
     told = replace(
         spec,
         precision="int8",
@@ -96,7 +101,10 @@ def to_int8(
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         onnx.save(quantised, file)
-        parity = _parity(told, source, file, photos) if len(photos) else []
+        both = [session(spec, source), session(told, file)]
+        if spec.trained:
+            _check_labels(spec, both, calibration.pictures[:JUDGED], choices.size)
+        parity = _parity(told, both, photos) if len(photos) else []
     return Int8(out, told, len(quantised.graph.node), out.stat().st_size / 1e6, chosen, parity)
 
 
@@ -127,6 +135,7 @@ def _provenance(
         "pictures": len(calibration.pictures),
         "size": choices.size or spec.size,
         "method": choices.method,
+        "weight_bits": choices.weight_bits,
         **({"percentile": choices.percentile} if choices.method == "percentile" else {}),
         "float": {reason: [layer.name for layer in chosen if layer.kept == reason] for reason in reasons},
         "int8_layers": sum(layer.kept is None for layer in chosen),
@@ -134,24 +143,31 @@ def _provenance(
     }
 
 
-def _parity(spec: ModelSpec, source: Path, file: Path, photos: Sequence[np.ndarray]) -> list[Parity]:
+def _check_labels(spec: ModelSpec, both: Sequence[Any], pictures: Sequence[Path], size: int | Size | None) -> None:
+    """Raise FcnEdgeError where too few of the int8 file's labels are float32's, on pictures such as it will meet."""
+    shares = []
+    for picture in pictures:
+        frame = frame_of(spec, picture, size)
+        expected, got = (np.asarray(each.run(None, {"frame": frame})[0]) for each in both)
+        shares.append(compare(frame.shape[1:3], expected, got).label_agreement)
+    agreement = float(np.mean(shares))
+    if agreement < AGREEMENT:
+        raise FcnEdgeError(
+            f"{spec.name}: {agreement:.2%} of the int8 file's labels on {len(shares)} calibration pictures are "
+            f"float32's, {AGREEMENT:.0%} are needed. Nothing was written. Take another --method, or a --max-drop."
+        )
+
+
+def _parity(spec: ModelSpec, both: Sequence[Any], photos: Sequence[np.ndarray]) -> list[Parity]:
     """Both files on every photo at every size of `PARITY_SIZES`, in ONNX Runtime."""
-    sessions = [session(replace(spec, precision="fp32", remainder=None), source), session(spec, file)]
     found = []
     for size in PARITY_SIZES:
         side = (spec.side(size[0]), spec.side(size[1]))
         frames = np.stack([cv2.resize(photo, side[::-1], interpolation=cv2.INTER_AREA) for photo in photos])
-        expected, got = (np.asarray(each.run(None, {"frame": as_taken(spec, frames)})[0]) for each in sessions)
+        expected, got = (np.asarray(each.run(None, {"frame": as_taken(spec, frames)})[0]) for each in both)
         if not np.isfinite(got).all():
             raise FcnEdgeError(
                 f"{spec.name}: at {side[0]}x{side[1]} the int8 file gives no scores. Nothing was written."
             )
-        parity = compare(side, expected, got)
-        agreement = parity.label_agreement
-        if spec.trained and agreement < AGREEMENT:
-            raise FcnEdgeError(
-                f"{spec.name}: at {side[0]}x{side[1]} {agreement:.2%} of the int8 file's labels are float32's, "
-                f"{AGREEMENT:.0%} are needed. Nothing was written. Calibrate on pictures like those that it will meet."
-            )
-        found.append(parity)
+        found.append(compare(side, expected, got))
     return found

@@ -84,7 +84,7 @@ class Files:
         if not path.exists():
             remainder = self.choices.remainder
             floats = {*self.kept, *self.order[:moved]}
-            quantised = quantise(self.model, self.ranges, floats, self.spec.name, remainder)
+            quantised = quantise(self.model, self.ranges, floats, self.spec.name, remainder, self.choices.weight_bits)
             told = replace(self.spec, precision="int8", remainder=remainder, quality={})
             onnx.helper.set_model_props(quantised, {METADATA_KEY: told.to_json()})
             onnx.save(quantised, path)

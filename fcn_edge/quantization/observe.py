@@ -85,7 +85,7 @@ def observe(
         session = _session(graph, counting.names)
         del graph  # half a gigabyte, for VGG16
         for path in waiting if progress is None else progress(waiting):
-            counting.add(session.run(counting.names, {"frame": _frame(spec, path, size)}), path)
+            counting.add(session.run(counting.names, {"frame": frame_of(spec, path, size)}), path)
             if counting.done % SAVED_EVERY == 0:
                 counting.save()
         counting.save()
@@ -185,7 +185,12 @@ def _session(model: onnx.ModelProto, names: list[str]) -> Any:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _frame(spec: ModelSpec, path: Path, size: int | Size | None) -> np.ndarray:
+def frame_of(spec: ModelSpec, path: Path, size: int | Size | None) -> np.ndarray:
+    """The picture as the network takes it, (1, h, w, 3) or (1, 3, h, w).
+
+    size: of the network; the spec's own where None.
+    Raises DataError where it cannot be read.
+    """
     frame = read_image(path)
     return prepare(spec, frame, lay_out(spec, (frame.shape[0], frame.shape[1]), spec.resize, size))
 

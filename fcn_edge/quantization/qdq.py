@@ -21,6 +21,7 @@ from fcn_edge.quantization.graph import QUANTISED, layer_nodes, values_read
 from fcn_edge.quantization.thresholds import STEPS, Ranges
 
 Remainder = Literal["fp32", "fp16"]
+WeightBits = Literal[7, 8]
 
 WEIGHTS, SCALES = "_quantized", "_scale"  # what ONNX Runtime appends to a weight's name
 HALF_OPSET = 19
@@ -56,19 +57,25 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
 
 
 def quantise(
-    model: onnx.ModelProto, ranges: Ranges, float_nodes: Collection[str], name: str, remainder: Remainder = "fp32"
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    float_nodes: Collection[str],
+    name: str,
+    remainder: Remainder = "fp32",
+    weight_bits: WeightBits = 8,
 ) -> onnx.ModelProto:
     """`model`, a float32 graph, with every layer but `float_nodes` between int8 values; `model` is left as it was.
 
-    remainder: what the float parts are to be in; fp16 raises the opset to 19, the first with float16 scales.
-    name:      for errors.
+    remainder:   what the float parts are to be in; fp16 raises the opset to 19, the first with float16 scales.
+    weight_bits: 7 for x86 CPUs without VNNI, which add two products in 16 bits: with 8 the sum may not fit.
+    name:        for errors.
     Raises FcnEdgeError where a tensor that a layer reads was not observed, or a value leaves float16's range.
     """
     chosen = [node for node in layer_nodes(model.graph) if node.name not in float_nodes]
     missing = [value for node in chosen for value in values_read(node) if value not in ranges.largest]
     if missing:
         raise FcnEdgeError(f"{name}: {missing[0]} was not observed, so it has no range. Calibrate this very file.")
-    quantised = _placed(model, ranges.largest, [node.name for node in chosen])
+    quantised = _placed(model, ranges.largest, [node.name for node in chosen], weight_bits)
     if remainder == "fp16":
         _round_scales(quantised, model)
     _correct_biases(quantised, model, ranges.means, chosen)
@@ -78,7 +85,9 @@ def quantise(
     return quantised
 
 
-def _placed(model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[str]) -> onnx.ModelProto:
+def _placed(
+    model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[str], weight_bits: WeightBits
+) -> onnx.ModelProto:
     """A copy of `model` with QuantizeLinear and DequantizeLinear before and after what the chosen layers read."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -94,7 +103,7 @@ def _placed(model: onnx.ModelProto, largest: Mapping[str, float], chosen: list[s
     quantiser = QDQQuantizer(
         copy,
         per_channel=True,
-        reduce_range=False,
+        reduce_range=weight_bits == 7,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from fcn_edge.data import read_image
 from fcn_edge.errors import FcnEdgeError
-from fcn_edge.prepare import Size, lay_out, prepare
-from fcn_edge.quantization.qdq import layers, quantise
+from fcn_edge.prepare import Size
+from fcn_edge.quantization.observe import frame_of
+from fcn_edge.quantization.qdq import WeightBits, layers, quantise
 from fcn_edge.quantization.thresholds import Ranges
 from fcn_edge.spec import ModelSpec
 
@@ -40,6 +40,7 @@ def harms(
     pictures: Sequence[Path],
     size: int | Size | None = None,
     names: Iterable[str] | None = None,
+    weight_bits: WeightBits = 8,
 ) -> Iterator[tuple[str, Harm]]:
     """Each layer of `layers(model)` and its harm on a few pictures, taken evenly from `pictures`.
 
@@ -53,10 +54,10 @@ def harms(
     found = [layer.name for layer in layers(model)]
     step = max(1.0, len(pictures) / PICTURES)
     chosen = [pictures[int(index * step)] for index in range(min(PICTURES, len(pictures)))]
-    frames = [_frame(spec, path, size) for path in chosen]
+    frames = [frame_of(spec, path, size) for path in chosen]
     expected = _scores(model, frames)
     for name in found if names is None else names:
-        alone = quantise(model, ranges, [other for other in found if other != name], spec.name)
+        alone = quantise(model, ranges, [other for other in found if other != name], spec.name, weight_bits=weight_bits)
         yield name, harm(expected, _scores(alone, frames))
 
 
@@ -103,11 +104,6 @@ def _session(model: onnx.ModelProto) -> Any:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.enable_cpu_mem_arena = False  # it keeps the largest picture's memory, twice over
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _frame(spec: ModelSpec, path: Path, size: int | Size | None) -> np.ndarray:
-    frame = read_image(path)
-    return prepare(spec, frame, lay_out(spec, (frame.shape[0], frame.shape[1]), spec.resize, size))
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from fcn_edge.runtime.common import (
     which_output,
     wrong_shape,
 )
-from fcn_edge.runtime.host import cpu_device, has_vnni, physical_cores
+from fcn_edge.runtime.host import cpu_device, has_vnni, physical_cores, saturates
 from fcn_edge.runtime.protocol import LayerTime
 from fcn_edge.spec import ModelSpec
 
@@ -62,6 +62,12 @@ class OpenVino:
         self._ov = library(self.library, self.install)
         self._core: Any = self._ov.Core()
         self.precision = settle_precision(self.name, path, spec, precision, self.precisions())
+        if self.precision == "int8" and saturates() and _weight_bits(spec) > 7:
+            raise BackendError(
+                f"{path} has 8-bit weights, and this CPU has no VNNI: OpenVINO then adds two products in 16 bits, "
+                "where they do not fit, and labels come out wrong (docs/int8.md). Export it with --weight-bits 7, take "
+                "the float file, or --backend onnxruntime, which is exact and slow."
+            )
         self.versions: dict[str, str] = {"openvino": self._ov.__version__.partition("-")[0]}
         self._threads = threads or physical_cores()
         self.device = cpu_device(self._threads)
@@ -204,3 +210,9 @@ class _Flight:
     request: Any
     frames: Array  # OpenVINO reads this memory and holds no reference to it
     started: float
+
+
+def _weight_bits(spec: ModelSpec) -> int:
+    """Of an int8 file's weights; 8 where it does not say so."""
+    told: dict[str, Any] = spec.provenance.get("int8") or {}
+    return int(told.get("weight_bits", 8))

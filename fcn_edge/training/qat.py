@@ -32,9 +32,10 @@ if TYPE_CHECKING:  # onnx is there where files are exported, and training does w
     from fcn_edge.models.network import Network
     from fcn_edge.spec import ModelSpec, Padding
 
-LOWEST, STEPS = -128, 127  # QuantizeLinear's own ends; an exported weight keeps to 127 on both sides
+LOWEST, STEPS = -128, 127  # QuantizeLinear's own ends
+WEIGHT_STEPS = {8: 127, 7: 64}  # on both sides of zero, as ONNX Runtime's quantiser takes them
 SMALLEST = 1e-12  # the largest weight of a channel that holds zeros alone: a step of zero could not be divided by
-CLOSE = 0.75 / STEPS  # of a channel's largest weight: rounding moves a weight by half a step
+CLOSE = 0.75  # steps: rounding moves a weight by half of one
 
 Reached = frozenset[str]  # the convolutions that a value was last computed by, by the names of their weights
 ADDS = {torch.add, torch.Tensor.add, torch.Tensor.add_}  # what + and += call; `a += b` takes what add_ returns
@@ -45,9 +46,10 @@ class Rounding:
     """Where an int8 file rounds, in the names of the network that it was made from."""
 
     reads: dict[str, float]  # the step of what the convolution with this weight reads
-    weights: frozenset[str]  # those that are int8, each channel in steps of a 127th of its largest
+    weights: frozenset[str]  # those that are int8, each channel in `weight_steps` steps to its largest
     sums: dict[tuple[Reached, Reached], tuple[float, float]]  # the steps of both terms, by where these come from
     corrected: frozenset[str] = frozenset()  # those of `weights` whose mean error an export takes out of the bias
+    weight_steps: int = STEPS
 
 
 def calibrated(path: Path) -> ModelSpec:
@@ -91,7 +93,9 @@ def rounding(path: Path, network: Network, spec: ModelSpec) -> Rounding:
     graph = onnx.load(path).graph
     made = {value: node for node in graph.node for value in node.output}
     constants = {weight.name: weight for weight in graph.initializer}
-    weights = _Weights(network, path)
+    told: Any = spec.provenance["int8"]
+    weight_steps = WEIGHT_STEPS[told.get("weight_bits", 8)]
+    weights = _Weights(network, path, weight_steps)
     reads: dict[str, float] = {}
     int8: set[str] = set()
     corrected: set[str] = set()
@@ -112,7 +116,7 @@ def rounding(path: Path, network: Network, spec: ModelSpec) -> Rounding:
             sums[terms[0], terms[1]] = steps[0], steps[1]
         both: Reached = frozenset({name}) if node.op_type == "Conv" else frozenset().union(*terms)
         reached.update(dict.fromkeys(node.output, frozenset() if node.op_type == "Shape" else both))  # a size is none
-    found = Rounding(reads, frozenset(int8), sums, frozenset(corrected))
+    found = Rounding(reads, frozenset(int8), sums, frozenset(corrected), weight_steps)
     _check(found, network, path, spec)
     return found
 
@@ -166,7 +170,8 @@ class FakeInt8(TorchFunctionMode):
     def _convolved(self, name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         step = self.where.reads.get(name)
         self.met.add(name)
-        return x if step is None else _round(x, step), _round_weight(weight) if name in self.where.weights else weight
+        rounded = _round_weight(weight, self.where.weight_steps) if name in self.where.weights else weight
+        return x if step is None else _round(x, step), rounded
 
     def _added(self, a: Any, b: Any) -> tuple[Any, Any]:
         terms = self._of([a]), self._of([b])
@@ -186,7 +191,7 @@ class FakeInt8(TorchFunctionMode):
             if isinstance(value, list | tuple):
                 found |= self._of(value)
             elif isinstance(value, Tensor):
-                found |= self._reached.get(value, frozenset())
+                found |= self._reached.get(value) or frozenset()
         return found
 
 
@@ -208,11 +213,11 @@ def _round(x: Tensor, step: float) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(x.float(), step, 0, LOWEST, STEPS)
 
 
-def _round_weight(weight: Tensor) -> Tensor:
+def _round_weight(weight: Tensor, count: int) -> Tensor:
     """A channel each. Where batch norm follows, which the file has multiplied in, these are its rounded weights too."""
-    steps = weight.detach().float().abs().amax((1, 2, 3)).clamp(min=SMALLEST) / STEPS
+    steps = weight.detach().float().abs().amax((1, 2, 3)).clamp(min=SMALLEST) / count
     zeros = torch.zeros_like(steps, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight.float(), steps, zeros, 0, -STEPS, STEPS)
+    return torch.fake_quantize_per_channel_affine(weight.float(), steps, zeros, 0, -count, count)
 
 
 @torch.no_grad()
@@ -252,8 +257,8 @@ def _array(constant: onnx.TensorProto) -> np.ndarray:
 class _Weights:
     """The weights of a network's convolutions, each of which a file has once."""
 
-    def __init__(self, network: nn.Module, path: Path) -> None:
-        self._path = path
+    def __init__(self, network: nn.Module, path: Path, steps: int) -> None:
+        self._path, self._close = path, CLOSE / steps
         self._left = {
             f"{name}.weight": module.weight.detach().float().cpu().numpy()
             for name, module in network.named_modules()
@@ -265,8 +270,7 @@ class _Weights:
         named = named.removesuffix(".half").removesuffix("_quantized")
         for name in [named] if named in self._left else list(self._left):
             own = self._left[name]
-            # in a file that reads BGR the first convolution is turned round
-            if own.shape == theirs.shape and (_same(own, theirs) or _same(own[:, ::-1], theirs)):
+            if own.shape == theirs.shape and self._same(own, theirs):
                 del self._left[name]
                 return name
         raise ModelError(
@@ -274,15 +278,19 @@ class _Weights:
             f"{'x'.join(map(str, theirs.shape))}. Pass --weights with the checkpoint that was exported."
         )
 
+    def _same(self, own: np.ndarray, theirs: np.ndarray) -> bool:
+        """But for rounding; in a file that reads BGR the first convolution is turned round."""
+        return min(_differ(own, theirs), _differ(own[:, ::-1], theirs)) <= self._close
 
-def _same(own: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether each channel is a multiple of the other's, but for rounding to int8."""
+
+def _differ(own: np.ndarray, theirs: np.ndarray) -> float:
+    """How far apart they are where each channel is a multiple of the other's, as a share of its largest weight."""
     own, theirs = own.reshape(len(own), -1), theirs.reshape(len(theirs), -1)
     rows = np.arange(len(own))
     peak = np.abs(own).argmax(1)
     mine, other = own[rows, peak], theirs[rows, peak]
     held = other != 0  # a channel so small that its steps are zero tells nothing
     if (mine[held] == 0).any():
-        return False
+        return np.inf
     difference = own[held] / mine[held, None] - theirs[held] / other[held, None]
-    return bool(np.abs(difference).max(initial=0) <= CLOSE)
+    return float(np.abs(difference).max(initial=0))

@@ -79,6 +79,21 @@ def test_a_layer_computes_what_integers_by_hand_do(model, frames, seen):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3 * np.abs(expected).max())
 
 
+def test_two_products_of_seven_bit_weights_fit_into_sixteen_bits(model, frames, seen):
+    """An activation is at most 255, as kernels shift it above zero."""
+    quantised = quantise(model, seen, kept(model), "tiny", weight_bits=7)
+    found = {each.name: numpy_helper.to_array(each) for each in quantised.graph.initializer}
+    largest = {
+        name: int(np.abs(found[f"{name}_quantized"].astype(int)).max()) for name in ("depthwise.w", "pointwise.w")
+    }
+    assert set(largest.values()) == {64}
+    assert 255 * 2 * 64 < 2**15
+    (got,), (eight,), (exact,) = (
+        run(each, frames, "c") for each in (quantised, quantise(model, seen, kept(model), "tiny"), model)
+    )
+    assert np.abs(eight - exact).mean() < np.abs(got - exact).mean() < 2.5 * np.abs(eight - exact).mean()
+
+
 def test_correcting_biases_brings_each_channels_mean_back(model, frames, seen):
     nowhere = Ranges(seen.largest, {name: np.zeros_like(mean) for name, mean in seen.means.items()})
     (exact,) = run(model, frames, "d")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fcn_edge.errors import BackendError
 from fcn_edge.runtime import backend_class, fastest_form, host, installed
 from fcn_edge.runtime.files import bundled, int8_form, read_spec
 from fcn_edge.segmenter import Segmenter
@@ -53,6 +55,20 @@ def test_a_name_opens_the_float_file_where_int8_was_not_found_faster():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_float_precision_asks_for_the_float_file(precision):
     assert fastest_form(bundled()["fcn8s-lite"], "openvino", precision) == bundled()["fcn8s-lite"]
+
+
+@pytest.mark.usefixtures("no_vnni")
+def test_openvino_is_not_given_eight_bit_weights_where_its_sums_overflow():
+    file = int8_of("fcn8s-lite-small")
+    with pytest.raises(BackendError, match=r"no VNNI.* Export it with --weight-bits 7"):
+        Segmenter(file, backend="openvino")
+    with Segmenter(file) as chosen:
+        assert chosen.backend.name == "onnxruntime"
+        assert "no VNNI" in chosen.choice
+    spec = read_spec(file)
+    seven = replace(spec, provenance={"int8": {**spec.provenance["int8"], "weight_bits": 7}})
+    with Segmenter(file, backend="openvino", spec=seven) as opened:
+        assert opened.backend.precision == "int8"
 
 
 @pytest.mark.usefixtures("no_vnni")

@@ -125,7 +125,7 @@ def shipped(tmp_path_factory) -> Path:
 
 
 class TestRounding:
-    @pytest.mark.parametrize("choices", [Choices(), Choices(method="mse")], ids=str)
+    @pytest.mark.parametrize("choices", [Choices(), Choices(method="mse"), Choices(weight_bits=7)], ids=str)
     def test_a_network_of_batch_norm_and_sums_computes_what_its_int8_file_does(self, tmp_path, choices):
         weights, file = made(tmp_path, choices=choices)
         network, _ = load(weights)
