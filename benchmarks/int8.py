@@ -22,6 +22,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import random
 import resource
 import sys
@@ -52,7 +53,7 @@ from fcn_edge.quantization.qdq import FIRST, SCORES, SUMS, layers, quantise
 from fcn_edge.quantization.thresholds import PERCENTILE, ranges
 from fcn_edge.resources import demo_photos
 from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
-from fcn_edge.runtime.openvino import OpenVino
+from fcn_edge.runtime.openvino import HINTS, OpenVino
 from fcn_edge.segmenter import Segmenter
 from fcn_edge.spec import METADATA_KEY, from_json
 
@@ -63,8 +64,10 @@ WAYS = ("minmax", "percentile 99.9", "percentile 99.99", "percentile 99.999", "e
 COUNTS = (16, 64, 400)
 EVERY = 4  # picture of `val`: 363
 PHOTOS_EVERY = 20  # picture of `val`, to compare labels on: 73
-IN_A_ROW = 3
+IN_A_ROW, BEFORE = 10, 8  # frames in a turn, and those before that are not counted: caches hold another network
+WITHOUT = " without VNNI"
 UNCORRECTED = "without bias correction"
+SEVEN = "weights of 7 bits"
 CHOICES = {  # which of the layers that stay in float by default are int8 too
     "default": (),
     "and the first convolution": (FIRST,),
@@ -72,11 +75,15 @@ CHOICES = {  # which of the layers that stay in float by default are int8 too
     "and the sums of scores": (SUMS,),
     "all": (FIRST, SCORES, SUMS),
     UNCORRECTED: (),
+    SEVEN: (),
 }
 
 
 def main() -> None:
     options = arguments()
+    if options.without_vnni:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # read when OpenVINO is loaded
+        HINTS["int8"] = "f32"  # its own choice on a CPU that has no bfloat16; here it would not look at the limit
     FOLDER.mkdir(parents=True, exist_ok=True)
     options.do(options)
 
@@ -92,6 +99,8 @@ def arguments() -> argparse.Namespace:
     given.add_argument("--whole", action="store_true", help="all of val")
     given.add_argument("--ways", nargs="+", default=list(WAYS), help="methods")
     given.add_argument("--counts", type=int, nargs="+", default=list(COUNTS), help="calibration pictures")
+    given.add_argument("--without-vnni", action="store_true", help="OpenVINO's kernels for AVX2 alone")
+    given.add_argument("--sizes", type=_size, nargs="+", default=[None], help="of the network; 0, or none: its own")
     given.add_argument(
         "--choices", nargs="+", default=["default"], help=f"layers in int8: {', '.join(CHOICES)}, less N"
     )
@@ -111,9 +120,13 @@ def arguments() -> argparse.Namespace:
     add("refused", help="what bad calibration sets are answered").set_defaults(do=measure_refused)
     command = add("rates", help="milliseconds of all forms in turn")
     command.add_argument("--peer", type=Path, help="the int8 peer")
-    command.add_argument("--rounds", type=int, default=15, help="each form is timed three times a round")
+    command.add_argument("--rounds", type=int, default=15, help="each form is timed ten times a round")
     command.set_defaults(do=measure_rates)
     return parser.parse_args()
+
+
+def _size(text: str) -> int | None:
+    return int(text) or None
 
 
 # ---- files
@@ -126,10 +139,14 @@ class Form:
     way: str  # of WAYS, or "float"
     pictures: int = 400
     choice: str = "default"
+    size: int | None = None  # of the network, in calibration and afterwards; None: the model's own
+    vnni: bool = True
 
     @property
     def name(self) -> str:
-        return self.way if self.way in ("float32", "bf16") else f"{self.way}, {self.pictures} pictures, {self.choice}"
+        at = ("" if self.size is None else f" at {self.size}") + ("" if self.vnni else WITHOUT)
+        made = "" if self.way in ("float32", "bf16") else f", {self.pictures} pictures, {self.choice}"
+        return f"{self.way}{at}{made}"
 
 
 def calibration(voc: Path, count: int) -> Calibration:
@@ -147,7 +164,7 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
         return out
     given = calibration(options.voc, form.pictures)
     watched = progress(f"{source.stem}, {form.pictures} pictures", form.pictures)
-    observed = observe(source, given.pictures, given.identity, cache=options.work, progress=watched)
+    observed = observe(source, given.pictures, given.identity, form.size, options.work, watched)
     method, _, percentile = form.way.partition(" ")
     reach = ranges(observed, method, float(percentile or PERCENTILE))  # type: ignore[arg-type]
     if form.choice == UNCORRECTED:
@@ -156,7 +173,8 @@ def build(source: Path, form: Form, options: argparse.Namespace) -> Path:
     kept = {each.name for each in layers(model) if each.kept and each.kept not in CHOICES.get(form.choice, ())}
     if form.choice.startswith("less "):
         kept |= set(most_harmful(source.stem)[: int(form.choice.removeprefix("less "))])
-    save(quantise(model, reach, kept, source.stem), model, out)
+    bits = 7 if form.choice == SEVEN else 8
+    save(quantise(model, reach, kept, source.stem, weight_bits=bits), model, out)
     return out
 
 
@@ -184,10 +202,11 @@ def evaluation_sets(options: argparse.Namespace) -> dict[str, list[Sample]]:
 
 
 def measure_accuracy(options: argparse.Namespace) -> None:
-    forms = [Form("float32"), Form("bf16")]
-    forms += [
-        Form(way, count, choice) for count in options.counts for way in options.ways for choice in options.choices
-    ]
+    vnni = not options.without_vnni
+    floats = ("float32", "bf16") if vnni else ("float32",)
+    forms = [Form(way, size=size, vnni=vnni) for size in options.sizes for way in floats]
+    for size, count, way, choice in itertools.product(options.sizes, options.counts, options.ways, options.choices):
+        forms.append(Form(way, count, choice, size, vnni))
     for source in options.models:
         for form in forms:
             for name, samples in evaluation_sets(options).items():
@@ -195,7 +214,7 @@ def measure_accuracy(options: argparse.Namespace) -> None:
                 if key not in read("accuracy"):
                     precision = {"float32": "fp32", "bf16": "bf16"}.get(form.way)
                     file = source if precision else build(source, form, options)
-                    with Segmenter(file, "openvino", precision) as segmenter:
+                    with Segmenter(file, "openvino", precision, form.size) as segmenter:
                         measure(key, segmenter, samples)
 
 
@@ -321,9 +340,9 @@ def measure_rates(options: argparse.Namespace) -> None:
     taken: dict[str, list[float]] = {name: [] for name in opened}
     for turn in track(range(options.rounds + 1), "Rounds", options.rounds + 1):
         for name, segmenter in opened.items():
-            seconds = [segmenter.segment(frame).timings["infer"] for _ in range(1 + IN_A_ROW)]
-            if turn:  # the first round compiles, the first of each turn warms the caches
-                taken[name] += seconds[1:]
+            seconds = [segmenter.segment(frame).timings["infer"] for _ in range(BEFORE + IN_A_ROW)]
+            if turn:  # the first round compiles
+                taken[name] += seconds[BEFORE:]
     rows = {}
     for name, each in taken.items():
         height, width = opened[name].network_size((frame.shape[0], frame.shape[1]))
@@ -331,7 +350,7 @@ def measure_rates(options: argparse.Namespace) -> None:
         print("{:60} {} {:7.2f} ms ({:.2f} to {:.2f})".format(name, *rows[name]), file=sys.stderr)
     versions = {name: version for each in opened.values() for name, version in each.backend.versions.items()}
     write(
-        "rates",
+        "rates_without_vnni" if options.without_vnni else "rates",
         {
             "rows": rows,
             "frames": options.rounds * IN_A_ROW,
@@ -345,14 +364,15 @@ def measure_rates(options: argparse.Namespace) -> None:
 def enter(options: argparse.Namespace) -> dict[str, Segmenter]:
     """Every form of every model on OpenVINO and ONNX Runtime, and the peer on LiteRT."""
     opened: dict[str, Segmenter] = {}
-    for source in options.models:
-        for precision in OpenVino.precisions():
-            opened[f"{source.stem}, openvino, {precision}"] = Segmenter(source, "openvino", precision)
-        opened[f"{source.stem}, onnxruntime, fp32"] = Segmenter(source, "onnxruntime")
+    for source, size in itertools.product(options.models, options.sizes):
+        at = "" if size is None else f" at {size}"
+        for precision in ["fp32"] if options.without_vnni else OpenVino.precisions():
+            opened[f"{source.stem}, openvino, {precision}{at}"] = Segmenter(source, "openvino", precision, size)
+        opened[f"{source.stem}, onnxruntime, fp32{at}"] = Segmenter(source, "onnxruntime", size=size)
         for choice in options.choices:
-            file = build(source, Form("minmax", options.counts[0], choice), options)
+            file = build(source, Form("minmax", options.counts[0], choice, size), options)
             for backend in ("openvino", "onnxruntime"):
-                opened[f"{source.stem}, {backend}, int8, {choice}"] = Segmenter(file, backend)
+                opened[f"{source.stem}, {backend}, int8{at}, {choice}"] = Segmenter(file, backend, size=size)
         sizes = [source.stat().st_size, build(source, Form("minmax", options.counts[0]), options).stat().st_size]
         write("bytes", read("bytes") | {source.stem: sizes})
     if options.peer:

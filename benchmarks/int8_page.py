@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from int8 import COUNTS, EVERY, FOLDER, UNCORRECTED, WAYS, read
+from int8 import COUNTS, EVERY, FOLDER, SEVEN, UNCORRECTED, WAYS, WITHOUT, read
 
 MISSING = "not measured"
 
+SIZES = (256, 384, None)  # None: the model's own
 WORST = 10  # layers on the page
 PEER = "deeplabv3_mnv2_pascal_quant"
 QUANTISERS = {
@@ -29,6 +30,8 @@ def main() -> None:
     parts = {
         "MODELS": models_table(),
         "METHODS": methods_table(),
+        "SIZES": sizes_table(),
+        "VNNI": vnni_table(),
         "CHOICES": choices_table(),
         "BUDGETS": budgets_text(),
         "RATES": rates_table(),
@@ -94,6 +97,51 @@ def methods_table() -> str:
     return table(head, rows)
 
 
+def sizes_table() -> str:
+    """The network at other sizes than its own, calibrated at each."""
+    lists = (f"val/{EVERY}", "clean")
+    head = ["model", "network", "method", *lists, "OpenVINO, ms", "times fp32's rate", "times bf16's"]
+    rows = []
+    for model, size, way in itertools.product(measured_models(), SIZES, ("float32", "bf16", *WAYS)):
+        at = f" at {size}" if size else ""
+        form = f"{model}, {way}{at}" + ("" if way in ("float32", "bf16") else ", 64 pictures, default")
+        cells = [figure(form, name, f"{model}, float32{at}") for name in lists]
+        if set(cells) != {MISSING} and any(f" at {each}, " in key for each in SIZES for key in read("accuracy")):
+            computed = {"float32": f"fp32{at}", "bf16": f"bf16{at}"}.get(way, f"int8{at}, default")
+            name = f"{model}, openvino, {computed}"
+            rows.append([f"`{model}`", str(size or "its own"), way, *cells, milliseconds(name), *times(name)])
+    return table(head, rows)
+
+
+def vnni_table() -> str:
+    """The same files with OpenVINO's kernels for VNNI and with those for AVX2."""
+    lists = (f"val/{EVERY}", "clean")
+    head = [
+        "model",
+        "form",
+        *(f"{name}, {isa}" for isa in ("VNNI", "AVX2") for name in lists),
+        "AVX2, times fp32's rate",
+    ]
+    rows = []
+    for model, form in itertools.product(measured_models(), ("float32", "default", SEVEN)):
+        forms = [form if form == "float32" else f"minmax{at}, 64 pictures, {form}" for at in ("", WITHOUT)]
+        forms[1] = form + WITHOUT if form == "float32" else forms[1]
+        cells = [figure(f"{model}, {each}", name, f"{model}, float32") for each in forms for name in lists]
+        ratio, _ = times(f"{model}, openvino, int8, {form}", read("rates_without_vnni").get("rows", {}))
+        if set(cells[len(lists) :]) != {MISSING} or form == SEVEN:
+            rows.append([f"`{model}`", "8-bit weights" if form == "default" else form, *cells, ratio or ""])
+    return table(head, rows)
+
+
+def times(name: str, rows: dict[str, Any] | None = None) -> list[str]:
+    """How many times the rate of the same network in fp32 and in bf16 at the same size."""
+    rows = read("rates").get("rows", {}) if rows is None else rows
+    model, backend, form, *_ = name.split(", ")
+    at = form[form.index(" at ") :] if " at " in form else ""
+    others = [rows.get(f"{model}, {backend}, {other}{at}") for other in ("fp32", "bf16")]
+    return ["" if other is None or name not in rows else f"{other[1] / rows[name][1]:.2f}" for other in others]
+
+
 def choices_table() -> str:
     forms = [key.rpartition(", ")[0] for key in read("accuracy") if ", minmax, " in key and key.endswith(", clean")]
     rows = []
@@ -117,10 +165,7 @@ def rates_table() -> str:
     rows = []
     for name, (size, *_) in rates["rows"].items():
         model, backend, *form = name.split(", ")
-        own = rates["rows"][name][1]
-        cells = [rates["rows"].get(f"{model}, {backend}, {other}") for other in ("fp32", "bf16")]
-        ratios = ["" if other is None else f"{other[1] / own:.2f}" for other in cells]
-        rows.append([f"`{model}`", backend, ", ".join(form), size, milliseconds(name), *ratios])
+        rows.append([f"`{model}`", backend, ", ".join(form), size, milliseconds(name), *times(name)])
     head = ["model", "backend", "computed in", "network", "ms (quartiles)", "times fp32's rate", "times bf16's"]
     versions = ", ".join(f"{name} {version}" for name, version in rates["versions"].items())
     about = f"The network alone on a square frame, medians of {rates['frames']} frames, all rows in turn in one run."
