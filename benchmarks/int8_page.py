@@ -135,11 +135,11 @@ def vnni_table() -> str:
 
 def times(name: str, rows: dict[str, Any] | None = None) -> list[str]:
     """How many times the rate of the same network in fp32 and in bf16 at the same size."""
-    rows = read("rates").get("rows", {}) if rows is None else rows
+    known: dict[str, Any] = read("rates").get("rows", {}) if rows is None else rows
     model, backend, form, *_ = name.split(", ")
     at = form[form.index(" at ") :] if " at " in form else ""
-    others = [rows.get(f"{model}, {backend}, {other}{at}") for other in ("fp32", "bf16")]
-    return ["" if other is None or name not in rows else f"{other[1] / rows[name][1]:.2f}" for other in others]
+    others = [known.get(f"{model}, {backend}, {other}{at}") for other in ("fp32", "bf16")]
+    return ["" if other is None or name not in known else f"{other[1] / known[name][1]:.2f}" for other in others]
 
 
 def choices_table() -> str:
