@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Beat = Callable[[], None]
 
+LEAST = 10  # frames that a rate is made of: of two or three, where the clock stopped would decide
 NOT_COUNTED = 4  # results at the beginning: a stream has to fill, and other work has just had the caches
 SPARE_MEMORY = 0.5  # of what can be had, that several Segmenters may take
 LOOK = 0.2  # seconds between two looks at those that run side by side
@@ -44,7 +45,7 @@ def _rate(step: Callable[[], object], seconds: float, beat: Beat) -> float:
         step()
         beat()
     count, elapsed, start = 0, 0.0, perf_counter()
-    while elapsed < seconds or not count:
+    while elapsed < seconds or count < LEAST:
         step()
         beat()
         count += 1
@@ -95,7 +96,7 @@ def _race(segmenters: Sequence[Segmenter], frame: np.ndarray, seconds: float, be
     with suppress(threading.BrokenBarrierError):
         start_together.wait()
     start = perf_counter()
-    while not failures and perf_counter() - start < seconds:
+    while not failures and (perf_counter() - start < seconds or sum(done) < LEAST):
         over.wait(LOOK)
         beat()
     count, elapsed = sum(done), perf_counter() - start
