@@ -76,6 +76,8 @@ class CameraSource:
     total: int | None = None
     time_base: Fraction | None = Fraction(1, TICKS)
     pixel_aspect = Fraction(1)
+    reconnects = 0
+    lost_since: float | None = None
 
     def __init__(self, camera: str) -> None:
         self.uri = f"camera:{camera}"
@@ -102,7 +104,7 @@ class CameraSource:
             image, number, clock = newest
             start = clock if start is None else start
             seconds = Fraction(round((clock - start) * TICKS), TICKS)
-            yield Frame(image, number, seconds, f"camera_{number:06d}")
+            yield Frame(image, number, seconds, f"camera_{number:06d}", None, clock)
         if start is None:
             raise SourceError(f"{self.uri}: opened, but gave no frame within {PATIENCE:g} s: it is busy or broken.")
         self.problems.append(f"{self.uri}: gave no more frames.")

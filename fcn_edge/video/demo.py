@@ -36,6 +36,8 @@ class DemoSource:
     time_base: Fraction | None = 1 / RATE
     pixel_aspect = Fraction(1)
     dropped = 0
+    reconnects = 0
+    lost_since: float | None = None
 
     def __init__(self) -> None:
         self.files = resources.demo_photos()

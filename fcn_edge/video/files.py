@@ -31,6 +31,8 @@ class VideoSource:
     live = False
     still = False
     dropped = 0
+    reconnects = 0
+    lost_since: float | None = None
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri

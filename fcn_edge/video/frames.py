@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ class Frame:
     image: uint8 (H, W, 3) BGR, upright; read-only for whoever gets it.
     time, duration: seconds since the source's own zero, exact; duration is None where unknown.
     name: unique within the source and fit for a file name.
+    captured: what time.monotonic() said when the capture backend delivered it; one clock for all processes.
     """
 
     image: np.ndarray
@@ -25,6 +27,7 @@ class Frame:
     time: Fraction
     name: str
     duration: Fraction | None = None
+    captured: float = field(default_factory=time.monotonic)
 
 
 class Source(Protocol):
@@ -42,7 +45,11 @@ class Source(Protocol):
     problems: list[str]  # what could not be read, a line each
 
     @property
-    def dropped(self) -> int: ...  # frames of a camera that nobody took
+    def dropped(self) -> int: ...  # frames of a live source that nobody took
+    @property
+    def reconnects(self) -> int: ...  # how often a live source was lost and came back
+    @property
+    def lost_since(self) -> float | None: ...  # time.monotonic() of its last frame while it is lost; else None
 
     def __iter__(self) -> Iterator[Frame]: ...
     def __enter__(self) -> Source: ...

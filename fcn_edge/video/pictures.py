@@ -59,6 +59,8 @@ class PictureSource:
     time_base: Fraction | None = 1 / PICTURE_RATE
     pixel_aspect = Fraction(1)
     dropped = 0
+    reconnects = 0
+    lost_since: float | None = None
 
     def __init__(self, uri: str, paths: list[Path]) -> None:
         self.uri = uri

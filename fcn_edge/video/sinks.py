@@ -53,9 +53,10 @@ class Result:
 
 
 class Sink(Protocol):
-    """Takes results in order. After a SinkError from `write` it takes no more and leaves no half file."""
+    """Takes results in order, from one thread. After a SinkError from `write` it takes no more, leaves no half file."""
 
     wants_picture: bool
+    live: bool  # true: shows what is now, so that it gets the newest result and loses what it was too slow for
     where: str  # for the summary; empty once nothing was kept
     notes: list[str]  # what the user should know of the output
 
@@ -68,6 +69,7 @@ class VideoSink:
     """H.264 in yuv420p, with the source's own times, time base, rate and size."""
 
     wants_picture = True
+    live = False
 
     def __init__(self, path: Path, source: Source, force: bool, note: str) -> None:
         self.where = str(path)
@@ -161,6 +163,7 @@ class PictureSink:
     """One picture file, for a source of one frame."""
 
     wants_picture = True
+    live = False
 
     def __init__(self, path: Path, force: bool, note: str) -> None:
         self.where = str(path)
@@ -185,6 +188,7 @@ class PictureFolderSink:
     """A JPEG a frame, named as the frame is."""
 
     wants_picture = True
+    live = False
 
     def __init__(self, folder: Path, force: bool, note: str) -> None:
         self.where = f"{folder}/*.jpg"
@@ -209,6 +213,7 @@ class LabelSink:
     """A palette PNG a frame, at the frame's size: the pixel is the class index, as in VOC's masks."""
 
     wants_picture = False
+    live = False
 
     def __init__(self, folder: Path, palette_rgb: tuple[tuple[int, int, int], ...], force: bool, note: str) -> None:
         self.where = f"{folder}/*.png"
@@ -248,6 +253,7 @@ class StatsSink:
     """JSON lines: a header, one line a frame, and last what `summary` returns."""
 
     wants_picture = False
+    live = False
 
     def __init__(self, path: Path, header: dict[str, Any], summary: Callable[[], Any], force: bool) -> None:
         self.where = str(path)
@@ -309,6 +315,7 @@ class WindowSink:
     """A window; q, Escape or its close button ends the run. OpenCV wants it in the main thread."""
 
     wants_picture = True
+    live = True
     where = "window"
     TITLE = "fcn-edge"
 
