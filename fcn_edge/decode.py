@@ -61,18 +61,26 @@ def axis(samples: int, pixels: int, grid: Grid) -> Axis:
     Positions are exact until the last division: integers over a common denominator.
     Raises SpecError if the grid does not fit.
     """
+    start, rise, unit = line(samples, pixels, grid)
+    position = start + rise * np.arange(pixels, dtype=np.int64)
+    index, rest = np.divmod(position.clip(0, (samples - 1) * unit), unit)
+    first = np.flatnonzero(np.diff(index, prepend=-1))
+    before = index[first]
+    cells = np.stack([first, np.append(first[1:], pixels), before, np.minimum(before + 1, samples - 1)], axis=1)
+    return Axis(cells.astype(np.int32), (rest / unit).astype(np.float32), rise / unit)
+
+
+def line(samples: int, pixels: int, grid: Grid) -> tuple[int, int, int]:
+    """Pixel p lies at (start + p * rise) / unit on the samples, which may be before the first or after the last."""
     if pixels < 1:
         raise SpecError(f"Labels of {pixels} pixels a side cannot be: the size is (height, width), from 1x1.")
-    pixel = np.arange(pixels, dtype=np.int64)
     if grid == "half_pixel":
-        position, unit = (2 * pixel + 1) * samples - pixels, 2 * pixels
-        step = samples / pixels
-    elif grid == "align_corners":
-        position, unit = pixel * (samples - 1), max(1, pixels - 1)
-        step = (samples - 1) / unit
-    elif isinstance(grid, Deconv):
+        return samples - pixels, 2 * samples, 2 * pixels
+    if grid == "align_corners":
+        return 0, samples - 1, max(1, pixels - 1)
+    if isinstance(grid, Deconv):
         # A transposed convolution adds zeros beyond the border. That dims all classes alike, so the
-        # argmax there is that of the nearest sample: the clipping below.
+        # argmax there is that of the nearest sample: the clipping in `axis`.
         factor, crop = grid.deconv, grid.crop
         kernel_size = 2 * factor - factor % 2
         reach = (samples - 1) * factor + kernel_size
@@ -81,15 +89,8 @@ def axis(samples: int, pixels: int, grid: Grid) -> Axis:
                 f"A deconvolution by {factor} makes {max(0, reach)} pixels of {samples} scores, "
                 f"too few for {pixels} after a crop of {crop}. Correct output.grid in the model's spec."
             )
-        position, unit = 2 * (pixel + crop) - (kernel_size - 1), 2 * factor
-        step = 1 / factor
-    else:
-        raise SpecError(f"There is no grid {grid!r}. Known: half_pixel, align_corners, {{deconv, crop}}.")
-    index, rest = np.divmod(position.clip(0, (samples - 1) * unit), unit)
-    first = np.flatnonzero(np.diff(index, prepend=-1))
-    before = index[first]
-    cells = np.stack([first, np.append(first[1:], pixels), before, np.minimum(before + 1, samples - 1)], axis=1)
-    return Axis(cells.astype(np.int32), (rest / unit).astype(np.float32), step)
+        return 2 * crop - (kernel_size - 1), 2, 2 * factor
+    raise SpecError(f"There is no grid {grid!r}. Known: half_pixel, align_corners, {{deconv, crop}}.")
 
 
 def _check(scores: np.ndarray) -> None:

@@ -23,7 +23,8 @@ BLOCK = 64  # pixels; where they all have one label, they are blended as one run
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CAP_HEIGHT = 22  # pixels of a capital at font scale 1
 SMALLEST_SCALE = 0.3  # smaller letters are not legible
-DIM = 0.35  # what is left of the picture under a box of text
+DIM = 0.35  # what is left of the picture under a box of text, or a notice
+NOTICE = 2.0  # its letters, by those of other text
 HEAT_ODDS = 6.0  # log-odds drawn as 1 (and -6 as 0): a probability of 0.998
 HEAT_ROWS = 512  # rows at a time, so that a 20-megapixel frame needs no 20-megapixel floats
 
@@ -188,6 +189,22 @@ def draw_legend(image: np.ndarray, classes_present: Sequence[tuple[str, Sequence
     if left_off:
         _write(box, left_off, (2 * pad + cap, pad + shown * line + cap), scale)
     image[height - box_height :, :box_width] = box
+
+
+def draw_notice(image: np.ndarray, text: str) -> None:
+    """Dim a whole picture (uint8 (H, W, 3), BGR) and write one line across its middle, in place.
+
+    It is what a picture looks like that is no longer what the camera sees; where the smallest letters would not fit,
+    it is dimmed alone.
+    """
+    _check_frame(image)
+    height, width = image.shape[:2]
+    picture = _dimmed(image)
+    largest = NOTICE * _scale(image)
+    scale = min(largest, largest * 0.9 * width / max(1, _text_width(text, largest)))
+    if scale >= SMALLEST_SCALE and _cap(scale) <= height:
+        _write(picture, text, ((width - _text_width(text, scale)) // 2, (height + _cap(scale)) // 2), scale)
+    image[:] = picture
 
 
 def _check_frame(frame: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 
 from fcn_edge.decode import decode
 from fcn_edge.engine.profiles import CAMERAS
-from fcn_edge.errors import BackendError, FcnEdgeError, SourceError, UsageError, unknown
+from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, SourceError, UsageError, unknown
 from fcn_edge.prepare import Ending, Layout, Size, end, lay_out, prepare
 from fcn_edge.resources import DEFAULT_MODEL
 from fcn_edge.runtime import Progress, fastest_form, open_backend
@@ -30,7 +30,10 @@ from fcn_edge.runtime.protocol import Backend, FrameBackend
 from fcn_edge.spec import ModelSpec, Resize, from_toml
 
 IN_FLIGHT = 2
-STAGES = ("prepare", "to_device", "infer", "from_device", "decode")  # as a frame meets them, or nearly
+STAGES = ("prepare", "to_device", "infer", "from_device", "steady", "decode")  # as a frame meets them, or nearly
+
+# A source's scores, float32 (C, h, w), its frame, and how they lie on it; gives the scores to decode instead.
+Steady = Callable[[np.ndarray, np.ndarray, Ending], np.ndarray]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Segmentation:
     labels: np.ndarray  # uint8 (H, W), at the frame's size
     scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels came off the device
     # Seconds: prepare, infer, decode, and to_device and from_device where the backend takes whole frames; they add up.
-    # What infer waited for the frame before is left out.
+    # What infer waited for the frame before is left out; steady is there where labels were steadied.
     timings: dict[str, float]
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
@@ -63,6 +66,7 @@ class _Job:
     ending: Ending
     whole: bool  # the backend prepares it
     prepare: float
+    steady: Steady | None
 
 
 class Segmenter:
@@ -117,12 +121,16 @@ class Segmenter:
         self._said_nan = False
         self._streaming = False
 
-    def segment(self, frame: np.ndarray) -> Segmentation:
+    def segment(self, frame: np.ndarray, steady: Steady | None = None) -> Segmentation:
         """The labels of one frame: uint8 (H, W, 3), BGR, any size from 1x1.
 
-        Raises SourceError where it is not that, BackendError where an engine was not built for its size.
+        steady: called with the scores before they are decoded; it keeps what it knows of the source. Where the
+                backend can bring labels home, it needs a Segmenter opened with `scores`.
+
+        Raises SourceError where it is not that, BackendError where an engine was not built for its size, ModelError
+        where there are no scores to steady.
         """
-        job, batch = self._prepare(frame)
+        job, batch = self._prepare(frame, steady)
         if batch is None:
             return self._segment_whole(job)
         start = time.perf_counter()
@@ -131,8 +139,10 @@ class Segmenter:
 
     __call__ = segment
 
-    def stream(self, frames: Iterable[np.ndarray]) -> Generator[Segmentation, None, None]:
-        """The frames' segmentations in their order, the next ones being computed meanwhile.
+    def stream(
+        self, frames: Iterable[np.ndarray], steady: Steady | None = None
+    ) -> Generator[Segmentation, None, None]:
+        """The frames' segmentations in their order, the next ones being computed meanwhile; `steady` as in `segment`.
 
         A frame must not be written to until its result came. What `frames` raises is raised here after
         the results of all frames that it gave.
@@ -146,7 +156,7 @@ class Segmenter:
         try:
             while failure is None:
                 try:
-                    job, batch = self._prepare(next(source))
+                    job, batch = self._prepare(next(source), steady)
                     if batch is not None:
                         self.backend.submit(batch)
                     else:
@@ -187,18 +197,31 @@ class Segmenter:
         frames = [size for high, wide in CAMERAS for size in ((high, wide), (wide, high))]
         return list(dict.fromkeys(map(self.network_size, frames)))
 
-    def _prepare(self, frame: np.ndarray) -> tuple[_Job, np.ndarray | None]:
+    def _prepare(self, frame: np.ndarray, steady: Steady | None) -> tuple[_Job, np.ndarray | None]:
         """The frame as the network takes it, or None where the backend prepares it itself."""
         start = time.perf_counter()
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             raise SourceError(
                 f"a frame is uint8 (height, width, 3) in BGR order, not {frame.dtype} {frame.shape}. Convert it first."
             )
+        if steady is not None:
+            self._check_scores()
         size = frame.shape[0], frame.shape[1]
         layout = lay_out(self.spec, size, self.resize, self.size)
         whole = self._frames is not None and self._frames.takes(size, layout)
         batch = None if whole else prepare(self.spec, frame, layout)
-        return _Job(frame, layout, end(self.spec, layout, self.resize, size), whole, time.perf_counter() - start), batch
+        ending = end(self.spec, layout, self.resize, size)
+        return _Job(frame, layout, ending, whole, time.perf_counter() - start, steady), batch
+
+    def _check_scores(self) -> None:
+        """Raise ModelError where a frame's scores do not come home."""
+        if self.spec.output.kind == "labels":
+            raise ModelError(
+                f"{self.path}: gives finished labels, so there are no scores to steady over time. "
+                "Export it with --output scores."
+            )
+        if self._frames is not None and self._frames.way != "scores":
+            raise ModelError(f"{self.path}: its labels come off the device. Open it with scores=True to steady them.")
 
     def _submit_whole(self, job: _Job, alone: bool) -> None:
         assert self._frames is not None
@@ -242,25 +265,30 @@ class Segmenter:
 
     def _finish(self, job: _Job, output: np.ndarray, stages: dict[str, float]) -> Segmentation:
         start = time.perf_counter()
+        steadying = 0.0
         if output.ndim == 2:
             scores, labels = None, output
         elif self.spec.output.kind == "labels":
             scores, labels = None, _stretch(_crop(output[0], job.layout.content), job.frame.shape[:2])
         else:
             self._check_finite(output[0])
-            scores, labels = self._decode(output[0], job.ending)
-        own = {"prepare": job.prepare, "decode": time.perf_counter() - start}
+            scores = _used(output[0], job.ending)
+            if job.steady is not None:
+                before = time.perf_counter()
+                scores = job.steady(scores, job.frame, job.ending)
+                steadying = time.perf_counter() - before
+            labels = self._decode(scores, job.ending)
+        own = {"prepare": job.prepare, "decode": time.perf_counter() - start - steadying}
+        if job.steady is not None:
+            own["steady"] = steadying
         timings = {
             stage: stages.get(stage, 0.0) + own.get(stage, 0.0) for stage in STAGES if stage in stages or stage in own
         }
         return Segmentation(labels, scores, timings, self.spec, job.frame)
 
-    def _decode(self, scores: np.ndarray, ending: Ending) -> tuple[np.ndarray, np.ndarray]:
-        """The scores that lie on the frame, and its labels."""
-        if ending.used is not None:
-            scores = scores[:, : ending.used[0], : ending.used[1]]
+    def _decode(self, scores: np.ndarray, ending: Ending) -> np.ndarray:
         labels = decode(scores, ending.size, self.spec.output.grid)
-        return scores, _stretch(_crop(labels, ending.content), ending.labels)
+        return _stretch(_crop(labels, ending.content), ending.labels)
 
     def _check_finite(self, scores: np.ndarray) -> None:
         if not self._said_nan and np.isnan(scores.min()):  # the least of them is NaN if any is
@@ -276,6 +304,11 @@ class Segmenter:
 
     def __exit__(self, *exception: Any) -> None:
         self.close()
+
+
+def _used(scores: np.ndarray, ending: Ending) -> np.ndarray:
+    """The scores that lie on the frame."""
+    return scores if ending.used is None else scores[:, : ending.used[0], : ending.used[1]]
 
 
 def _crop(labels: np.ndarray, content: Size) -> np.ndarray:

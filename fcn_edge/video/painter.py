@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fcn_edge.errors import ModelError, unknown
-from fcn_edge.overlay import draw_legend, draw_text, heat_map, overlay
+from fcn_edge.overlay import draw_legend, draw_notice, draw_text, heat_map, overlay
 from fcn_edge.segmenter import Segmentation
 from fcn_edge.spec import VOID, ModelSpec
 
@@ -86,3 +86,9 @@ class Painter:
         if text:
             draw_text(picture, text)
         return picture
+
+    def notice(self, picture: np.ndarray, text: str) -> np.ndarray:
+        """A new picture: `picture`, uint8 (H, W, 3) BGR, dimmed, with `text` across it, as in "no signal for 12 s"."""
+        noticed = picture.copy()
+        draw_notice(noticed, text)
+        return noticed
