@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,10 +31,12 @@ from fcn_edge.runtime.protocol import Backend, FrameBackend
 from fcn_edge.spec import ModelSpec, Resize, from_toml
 
 IN_FLIGHT = 2
+BATCHES = (4, 2, 1)  # frames at once: some runtimes compile for each number, and more gain a CPU nothing
 STAGES = ("prepare", "to_device", "infer", "from_device", "steady", "decode")  # as a frame meets them, or nearly
 
 # A source's scores, float32 (C, h, w), its frame, and how they lie on it; gives the scores to decode instead.
 Steady = Callable[[np.ndarray, np.ndarray, Ending], np.ndarray]
+Batch = Sequence[tuple[np.ndarray, Steady | None]]  # frames that are there at one time, one a source
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,8 @@ class Segmentation:
     labels: np.ndarray  # uint8 (H, W), at the frame's size
     scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels came off the device
     # Seconds: prepare, infer, decode, and to_device and from_device where the backend takes whole frames; they add up.
-    # What infer waited for the frame before is left out; steady is there where labels were steadied.
+    # What infer waited for the frame before is left out; of a batch, each frame gets its part. steady is there where
+    # labels were steadied.
     timings: dict[str, float]
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
@@ -118,6 +122,7 @@ class Segmenter:
         if self._frames and scores and "scores" in self._frames.ways:
             self._frames.way = "scores"
         self._settled = self._frames is None or scores or len(self._frames.ways) == 1  # which way it takes
+        self._batching: bool | None = None if self._frames is None else False  # None: not tried yet
         self._said_nan = False
         self._streaming = False
 
@@ -139,41 +144,53 @@ class Segmenter:
 
     __call__ = segment
 
+    def segment_batch(self, frames: Sequence[np.ndarray]) -> list[Segmentation]:
+        """The labels of several frames, of one size or not, computed together where sizes and backend allow."""
+        return list(self.stream_batches([[(frame, None) for frame in frames]]))
+
     def stream(
-        self, frames: Iterable[np.ndarray], steady: Steady | None = None
+        self, frames: Iterable[np.ndarray | None], steady: Steady | None = None
     ) -> Generator[Segmentation, None, None]:
         """The frames' segmentations in their order, the next ones being computed meanwhile; `steady` as in `segment`.
 
-        A frame must not be written to until its result came. What `frames` raises is raised here after
+        A frame must not be written to until its result came. None in place of a frame says that the next one is not
+        there yet, so that the oldest result is not kept waiting for it. What `frames` raises is raised here after
         the results of all frames that it gave.
+        """
+        return self.stream_batches(None if frame is None else [(frame, steady)] for frame in frames)
+
+    def stream_batches(self, batches: Iterable[Batch | None]) -> Generator[Segmentation, None, None]:
+        """As `stream`, of several sources' frames, which go through the network together where sizes and backend allow.
+
+        The results come one by one, in the order of the frames.
         """
         if self._streaming:
             raise BackendError("this Segmenter is already streaming. Close that stream, or open a second Segmenter.")
         self._streaming = True
-        jobs: deque[_Job] = deque()
-        source = iter(frames)
+        flights: deque[list[_Job]] = deque()  # what was given to the backend at once
+        source = iter(batches)
         failure: Exception | None = None
         try:
             while failure is None:
                 try:
-                    job, batch = self._prepare(next(source), steady)
-                    if batch is not None:
-                        self.backend.submit(batch)
-                    else:
-                        self._submit_whole(job, alone=not jobs)
-                    jobs.append(job)
+                    batch = next(source)
+                    for jobs, tensor in self._departures(batch or ()):
+                        if len(flights) == IN_FLIGHT:
+                            yield from self._collect(flights)
+                        self._submit(jobs, tensor, alone=not flights)
+                        flights.append(jobs)
                 except Exception as error:  # StopIteration too: the end, like an error, waits for the results
-                    failure = error
-                if jobs and (failure or len(jobs) == IN_FLIGHT):
-                    yield self._collect(jobs)
-            while jobs:
-                yield self._collect(jobs)
+                    failure, batch = error, None
+                if flights and (batch is None or len(flights) == IN_FLIGHT):
+                    yield from self._collect(flights)
+            while flights:
+                yield from self._collect(flights)
             if not isinstance(failure, StopIteration):
                 raise failure
         finally:
-            while jobs:  # the caller left early, or a frame failed
+            while flights:  # the caller left early, or a frame failed
                 with suppress(FcnEdgeError):
-                    self._output(jobs.popleft())
+                    self._output(flights.popleft())
             self._streaming = False
 
     def warm_up(self, frame_size: Size) -> None:
@@ -223,11 +240,38 @@ class Segmenter:
         if self._frames is not None and self._frames.way != "scores":
             raise ModelError(f"{self.path}: its labels come off the device. Open it with scores=True to steady them.")
 
-    def _submit_whole(self, job: _Job, alone: bool) -> None:
+    def _departures(self, batch: Batch) -> Iterator[tuple[list[_Job], np.ndarray | None]]:
+        """What can be computed at once: neighbours whose tensors have one shape."""
+        prepared = [self._prepare(frame, steady) for frame, steady in batch]
+        for shape, group in groupby(prepared, lambda each: None if each[1] is None else each[1].shape):
+            left = list(group)
+            while left:
+                most = len(left) if shape is not None and self._batching is not False else 1
+                count = next(count for count in BATCHES if count <= most)
+                jobs, tensors = zip(*left[:count], strict=True)
+                tensor = tensors[0] if count == 1 else np.concatenate(tensors)
+                if count > 1 and not self._batches(tensor):
+                    continue
+                del left[:count]
+                yield list(jobs), tensor
+
+    def _batches(self, tensor: np.ndarray) -> bool:
+        """Whether the backend and the file take several frames at once: found out by giving them some."""
+        if self._batching is None:
+            try:
+                self._batching = len(self.backend.infer(tensor)) == len(tensor)
+            except FcnEdgeError:
+                self._batching = False
+        return self._batching
+
+    def _submit(self, jobs: list[_Job], tensor: np.ndarray | None, alone: bool) -> None:
+        if tensor is not None:
+            self.backend.submit(tensor)
+            return
         assert self._frames is not None
         if alone:
-            self._settle(self._frames, job)
-        self._frames.submit_frame(job.frame, job.layout, job.ending)
+            self._settle(self._frames, jobs[0])
+        self._frames.submit_frame(jobs[0].frame, jobs[0].layout, jobs[0].ending)
 
     def _segment_whole(self, job: _Job) -> Segmentation:
         assert self._frames is not None
@@ -252,16 +296,19 @@ class Segmenter:
         measured = ", ".join(f"{way} {1e3 * taken:.2f} ms" for way, taken in seconds.items())
         self.choice += f"; labels by {backend.way} ({measured} a frame)"
 
-    def _collect(self, jobs: deque[_Job]) -> Segmentation:
-        job = jobs.popleft()
-        return self._finish(job, *self._output(job))
+    def _collect(self, flights: deque[list[_Job]]) -> Iterator[Segmentation]:
+        jobs = flights.popleft()
+        output, stages = self._output(jobs)
+        for number, job in enumerate(jobs):
+            yield self._finish(job, output if job.whole else output[number : number + 1], stages)
 
-    def _output(self, job: _Job) -> tuple[np.ndarray, dict[str, float]]:
-        """What the backend made of the oldest job, and the seconds that it took."""
-        if job.whole:
+    def _output(self, jobs: list[_Job]) -> tuple[np.ndarray, dict[str, float]]:
+        """What the backend made of the oldest flight, and the seconds that it took for each of its frames."""
+        if jobs[0].whole:
             assert self._frames is not None
             return self._frames.collect_frame(), self._frames.stages
-        return self.backend.collect(), {"infer": self.backend.seconds}
+        output = self.backend.collect()
+        return output, {"infer": self.backend.seconds / len(jobs)}
 
     def _finish(self, job: _Job, output: np.ndarray, stages: dict[str, float]) -> Segmentation:
         start = time.perf_counter()
