@@ -31,7 +31,11 @@ class Frame:
 
 
 class Source(Protocol):
-    """Frames, iterated once. A context manager; `close` may be called more than once."""
+    """Frames, iterated once, by one thread. A context manager; `close` may be called more than once.
+
+    `close` of a live source may be called by another thread than the one that waits for a frame: the iteration ends
+    at once, whatever it waited for, and `close` itself returns within a second.
+    """
 
     uri: str
     files: list[Path]  # what is read from
