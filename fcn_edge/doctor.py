@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -16,21 +15,25 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fcn_edge import __version__
+from fcn_edge import __version__, opencv
 from fcn_edge.engine.board import Board, find_board
 from fcn_edge.engine.machine import Gpu, find_gpu, read_driver_version
 from fcn_edge.engine.versions import PRODUCTS, load
 from fcn_edge.errors import BackendError, FcnEdgeError
+from fcn_edge.opencv import OpenCv
 from fcn_edge.runtime import BACKENDS, backend_class, is_installed
 from fcn_edge.runtime.files import bundled, read_spec
 from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
+
+if TYPE_CHECKING:
+    from fcn_edge.video.rtsp_out import GStreamer
 
 TELLING_FLAGS = (  # instruction sets that decide which kernels a runtime takes; x86's names, then ARM's
     "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
-OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 ADAPTERS = {"cuda-python": "cuda.bindings", "pycuda": "pycuda"}
 JETPACK_INSTALL = "sudo apt install nvidia-jetpack"
 NVIDIA, DISPLAY = "0x10de", "0x03"  # vendor and class on the PCI bus
@@ -69,16 +72,6 @@ class TensorRt:
 
 
 @dataclass(frozen=True)
-class OpenCv:
-    path: str
-    version: str
-    wheels: list[str]  # distributions that brought it; empty: the system's
-    window: str | None  # the toolkit of imshow; None: headless
-    gstreamer: bool
-    ffmpeg: bool
-
-
-@dataclass(frozen=True)
 class Video:
     av: str
     h264_encoders: list[str]
@@ -102,6 +95,7 @@ class Report:
     adapter: str | None  # the package that CUDA is reached through
     opencv: OpenCv | None
     video: Video | None
+    gstreamer: GStreamer | None
     cameras: list[Camera]
     models: dict[str, str]  # bundled: name to path
     advice: list[str]
@@ -120,8 +114,9 @@ def examine() -> Report:
         backends=_backends(tensorrt, advice),
         tensorrt=tensorrt,
         adapter=adapter,
-        opencv=_opencv(advice),
+        opencv=_opencv(advice, machine.board),
         video=_video(advice),
+        gstreamer=_gstreamer(),
         cameras=_cameras(advice),
         models=_models(advice),
         advice=advice,
@@ -234,33 +229,20 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def _opencv(advice: list[str]) -> OpenCv | None:
+def _opencv(advice: list[str], board: Board | None) -> OpenCv | None:
     try:
-        import cv2
+        found = opencv.look()
     except ImportError as error:
-        advice.append(f"OpenCV does not load ({error}): pip install opencv-python-headless")
+        advice.append(opencv.explain(error) or f"OpenCV does not load ({error}): pip install opencv-python-headless")
         return None
-    wheels = [f"{name} {version}" for name in OPENCV_WHEELS if (version := _version(name))]
-    if len(wheels) > 1:
-        names = " ".join(wheel.split()[0] for wheel in wheels)
+    if len(found.wheels) > 1:
+        names = " ".join(wheel.split()[0] for wheel in found.wheels)
         advice.append(
-            f"{' and '.join(wheels)} overwrite each other's files: pip uninstall {names}, then install one of them"
+            f"{' and '.join(found.wheels)} overwrite each other's files: pip uninstall {names}, then install one of them"
         )
-    build = cv2.getBuildInformation()
-    window = _build_field(build, "GUI")
-    return OpenCv(
-        path=str(cv2.__file__),
-        version=cv2.__version__,
-        wheels=wheels,
-        window=None if window in (None, "", "NONE") else window,
-        gstreamer=(_build_field(build, "GStreamer") or "NO").startswith("YES"),
-        ffmpeg=(_build_field(build, "FFMPEG") or "NO").startswith("YES"),
-    )
-
-
-def _build_field(build: str, name: str) -> str | None:
-    match = re.search(rf"^\s*{name}:[ \t]*(.*)$", build, re.MULTILINE)
-    return match.group(1).strip() if match else None
+    if board and not found.gstreamer:
+        advice.append(f"no CSI camera can be opened: {opencv.without_gstreamer()}")
+    return found
 
 
 def _video(advice: list[str]) -> Video | None:
@@ -281,6 +263,16 @@ def _video(advice: list[str]) -> Video | None:
     if "libx264" not in encoders:
         advice.append("this av was built without libx264, so no video can be written: pip install --force-reinstall av")
     return Video(av.__version__, encoders)
+
+
+def _gstreamer() -> GStreamer | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        from fcn_edge.video import rtsp_out
+    except ImportError:  # OpenCV or av, of which is told elsewhere
+        return None
+    return rtsp_out.look()
 
 
 def _cameras(advice: list[str]) -> list[Camera]:
@@ -324,7 +316,8 @@ def text(report: Report) -> str:
     adapter = f"{'CUDA':12} {report.adapter or 'nothing to reach it through'}"
     states = [f"{name:12} {state.version or state.problem}" for name, state in report.tensorrt.items()]
     lines += _section("TensorRT", [*states, adapter])
-    lines += _section("pictures and video", [*_opencv_lines(report.opencv), *_video_lines(report.video)])
+    video = [*_opencv_lines(report.opencv), *_video_lines(report.video), *_gstreamer_lines(report.gstreamer)]
+    lines += _section("pictures and video", video)
     lines += _section("cameras", [_camera_line(camera) for camera in report.cameras] or ["none"])
     lines += _section("models", [f"{name:12} {path}" for name, path in report.models.items()] or ["none"])
     lines += _section("to mend", report.advice or ["nothing"])
@@ -371,7 +364,7 @@ def _opencv_lines(opencv: OpenCv | None) -> list[str]:
     origin = " + ".join(opencv.wheels) or "the system's"
     abilities = [
         f"window {opencv.window}" if opencv.window else "no window (headless)",
-        f"{'with' if opencv.gstreamer else 'no'} GStreamer",
+        "with GStreamer" if opencv.gstreamer else "no GStreamer (csi:// and gst:// want it)",
         f"{'with' if opencv.ffmpeg else 'no'} FFmpeg",
     ]
     return [f"OpenCV       {opencv.version} ({origin}): {', '.join(abilities)}", f"{'':12} {opencv.path}"]
@@ -381,6 +374,13 @@ def _video_lines(video: Video | None) -> list[str]:
     if video is None:
         return ["av           does not load"]
     return [f"av           {video.av}, H.264 encoders: {', '.join(video.h264_encoders) or 'none'}"]
+
+
+def _gstreamer_lines(found: GStreamer | None) -> list[str]:
+    if found is None:
+        return []
+    able = f"encoder {found.encoder or 'none'}, in hardware {', '.join(found.hardware) or 'nothing'}"
+    return [f"GStreamer    {found.problem or f'{found.version}, serves RTSP: {able}'}", f"{'':12} {found.python}"]
 
 
 def _camera_line(camera: Camera) -> str:

@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fcn_edge import __version__
-from fcn_edge.doctor import OPENCV_WHEELS
+from fcn_edge import __version__, opencv
 from fcn_edge.engine.machine import find_gpu
 from fcn_edge.files import replacing, sha256
 from fcn_edge.runtime import backend_class
@@ -27,7 +26,7 @@ from fcn_edge.runtime.host import cpu_info, physical_cores
 
 FOLDER = ".bench"
 DIGITS = 16
-DECIDING = ("numpy", "numba", *OPENCV_WHEELS)  # distributions, beside the backend's own
+DECIDING = ("numpy", "numba", *opencv.WHEELS)  # distributions, beside the backend's own
 
 T = TypeVar("T")
 
