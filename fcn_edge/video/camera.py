@@ -25,8 +25,10 @@ from fcn_edge.video.frames import Frame
 
 PATIENCE = 5.0  # seconds without a frame before a camera counts as lost; slow ones take 2 to start
 TICKS = 90_000  # a second
-VIDIOC_REQBUFS = 0xC0145608
+VIDIOC_REQBUFS, VIDIOC_ENUM_FMT = 0xC0145608, 0xC0405602
 CAPTURE, MMAP = 1, 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE, V4L2_MEMORY_MMAP
+FORMAT = "III32sI16x"  # struct v4l2_fmtdesc: index, type, flags, description, pixelformat
+MOST_FORMATS = 64
 
 
 class Newest:
@@ -141,6 +143,27 @@ def _request_no_buffers(handle: int) -> None:
     request = struct.pack("IIIII", 0, CAPTURE, MMAP, 0, 0)
     with contextlib.suppress(BlockingIOError):
         fcntl.ioctl(handle, VIDIOC_REQBUFS, request)
+
+
+def formats(device: Path) -> list[str]:
+    """The codes of what a camera can send, as in MJPG and YUYV; none where it cannot be asked."""
+    import fcntl
+
+    codes: list[str] = []
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        return codes
+    try:
+        for index in range(MOST_FORMATS):
+            answer = fcntl.ioctl(handle, VIDIOC_ENUM_FMT, struct.pack(FORMAT, index, CAPTURE, 0, b"", 0))
+            number = struct.unpack(FORMAT, answer)[4]
+            codes.append(struct.pack("<I", number).decode("latin-1").strip())
+    except OSError:
+        pass  # the last one was there
+    finally:
+        os.close(handle)
+    return codes
 
 
 def _reason(device: Path, error: OSError) -> str:
