@@ -1,0 +1,93 @@
+"""Frames and labels as files that a browser opens.
+
+The page gets the frame and its labels apart and lays one over the other itself, so that each onlooker has views and
+opacity of his own and the pipeline draws for none of them. Labels travel as a gray PNG: the level is the class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+
+from fcn_edge.segmenter import Segmentation
+from fcn_edge.video.painter import Painter
+from fcn_edge.video.sinks import Result
+
+SHOWN_SIDE = 1280  # pixels of a picture's longer side on the page; downloads keep the frame's own
+JPEG_SIDE = 65_500  # the format's limit
+SHOWN_QUALITY, KEPT_QUALITY = 80, 92
+QUICK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result for the page: JPEG and gray PNG of one size."""
+
+    result: Result
+    jpeg: bytes
+    mask: bytes
+
+
+def shown(result: Result) -> Shown:
+    size = _within(result.labels.shape, SHOWN_SIDE)
+    labels = _scaled(result.labels, size, cv2.INTER_NEAREST_EXACT)
+    return Shown(result, jpeg(result.frame.image, SHOWN_QUALITY, SHOWN_SIDE), gray_png(labels))
+
+
+def drawn(result: Result, painter: Painter) -> bytes:
+    """What the other sinks show, as JPEG: the pipeline's own picture where it made one."""
+    return jpeg(_picture(result, painter), SHOWN_QUALITY, SHOWN_SIDE)
+
+
+def kept(result: Result, painter: Painter) -> bytes:
+    """The same as a file to keep, at the frame's own size."""
+    return jpeg(_picture(result, painter), KEPT_QUALITY, JPEG_SIDE)
+
+
+def _picture(result: Result, painter: Painter) -> np.ndarray:
+    if result.picture is not None:
+        return result.picture
+    segmentation = Segmentation(result.labels, None, result.seconds, painter.spec, result.frame.image)
+    return painter.draw(segmentation, result.labels, result.shares, "")
+
+
+def jpeg(image: np.ndarray, quality: int, side: int) -> bytes:
+    """uint8 (H, W, 3) BGR as JPEG, scaled down to have no side longer than this."""
+    image = _scaled(image, _within(image.shape[:2], side), cv2.INTER_AREA)
+    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def gray_png(labels: np.ndarray) -> bytes:
+    """uint8 (H, W) labels as gray levels."""
+    return _encoded(".png", labels, QUICK_PNG)
+
+
+def palette_png(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...]) -> bytes:
+    """uint8 (H, W) labels as VOC keeps its masks: the pixel is the class, the palette (RGB) its colour."""
+    from PIL import Image
+
+    picture = Image.fromarray(labels)
+    picture.putpalette([value for color in palette for value in color] + [255] * 3 * (256 - len(palette)))
+    to = BytesIO()
+    picture.save(to, "PNG", compress_level=3)
+    return to.getvalue()
+
+
+def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, image, options)
+    assert done
+    return data.tobytes()
+
+
+def _within(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    """(H, W) scaled down to have no side longer than this; at least one pixel."""
+    height, width = size
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _scaled(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    return image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=interpolation)
