@@ -33,12 +33,14 @@ class VideoSource:
     dropped = 0
     reconnects = 0
     lost_since: float | None = None
+    trouble: str | None = None
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
         self.path = path
         self.files = [path]
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.container = _open(path)
         video = self.container.streams.video
         if not video:

@@ -47,6 +47,7 @@ class Source(Protocol):
     time_base: Fraction | None  # what the source counts its times in
     pixel_aspect: Fraction  # width of a pixel by its height
     problems: list[str]  # what could not be read, a line each
+    notes: list[str]  # what to know of it, such as what a camera granted in place of what was asked, a line each
 
     @property
     def dropped(self) -> int: ...  # frames of a live source that nobody took
@@ -54,6 +55,8 @@ class Source(Protocol):
     def reconnects(self) -> int: ...  # how often a live source was lost and came back
     @property
     def lost_since(self) -> float | None: ...  # time.monotonic() of its last frame while it is lost; else None
+    @property
+    def trouble(self) -> str | None: ...  # why it is lost, a line, while it is
 
     def __iter__(self) -> Iterator[Frame]: ...
     def __enter__(self) -> Source: ...

@@ -18,6 +18,8 @@ from fcn_edge.errors import UsageError, unknown
 FLIPS = ("180", "90", "270", "horizontal", "vertical")
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "": 1.0}
 MOST_PIXELS = 1 << 30  # OpenCV's own limit
+WAIT = 15.0  # seconds to the first frame: a key frame may be 10 away
+STALL = 5.0  # seconds without a frame; cameras that lengthen exposure in the dark still give one a second
 FASTEST = 1000  # frames a second; beyond it a rate is a slip of the hand
 
 

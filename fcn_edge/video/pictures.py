@@ -61,12 +61,14 @@ class PictureSource:
     dropped = 0
     reconnects = 0
     lost_since: float | None = None
+    trouble: str | None = None
 
     def __init__(self, uri: str, paths: list[Path]) -> None:
         self.uri = uri
         self.files = paths
         self.total: int | None = len(paths)
         self.problems: list[str] = []
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Frame]:
         stems = [path.stem for path in self.files]

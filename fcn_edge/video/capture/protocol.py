@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ MODULES = {
     "demo": "play",
     "file": "play",
 }
+JETSON = Path("/etc/nv_tegra_release")  # its decoder is reached by GStreamer alone
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,16 @@ OpenCapture = Callable[[Uri], Capture]  # options are in the Uri; raises SourceE
 def open_capture(uri: Uri) -> Capture:
     """The capture for this kind of URI. Raises SourceError where it cannot be opened."""
     try:
-        module = import_module(f"fcn_edge.video.capture.{MODULES[uri.kind]}")
+        return import_module(f"fcn_edge.video.capture.{_module(uri)}").open_capture(uri)
     except ModuleNotFoundError as error:
         raise SourceError(f"{uri.name}: needs {error.name}, which is not installed.") from error
-    return module.open_capture(uri)
+
+
+def _module(uri: Uri) -> str:
+    wanted = uri.options.hardware
+    if uri.kind in ("rtsp", "rtsps") and (wanted not in (None, "auto", "none") or JETSON.exists()):
+        from fcn_edge.video.capture.gstreamer import decodes
+
+        if decodes(uri):
+            return "gstreamer"
+    return MODULES[uri.kind]

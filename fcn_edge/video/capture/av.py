@@ -1,0 +1,244 @@
+"""Streams from networks, read by FFmpeg's libraries: RTSP, MJPEG and HLS over HTTP, MPEG-TS and RTP over UDP.
+
+What a library buffers becomes the age of every frame that follows, so demuxers are told to keep nothing,
+decoders to hold nothing back, and a decoder that falls behind skips what no other picture needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import av.container
+import numpy as np
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.error import FFmpegError
+
+from fcn_edge.errors import SourceError
+from fcn_edge.video.capture.protocol import Shot
+from fcn_edge.video.options import WAIT
+from fcn_edge.video.uri import Uri
+
+READ_LIMIT = 30.0  # seconds that one read may take; whoever started the process has lost patience long before
+PROBE_BYTES, PROBE_SECONDS = 1 << 20, 1.0  # to learn a stream's codec and size; FFmpeg's own 5 s age the first frames
+NO_KEY_FRAME = 3.0  # seconds after which pictures are shown without: some encoders refresh in stripes, and send none
+LATE = 0.25  # seconds behind the fastest delivery from which a decoder skips; a Wi-Fi hiccup is shorter
+FORGET = 0.01  # seconds a second by which the fastest delivery is forgotten: two clocks never agree
+RTP_CLOCK = 90_000
+PAYLOAD_TYPES = {"mjpeg": 26, "mpegts": 33}  # RFC 3551; other codecs have none of their own
+ENCODINGS = {"h264": "H264", "h265": "H265", "hevc": "H265", "vp8": "VP8", "vp9": "VP9", "mjpeg": "JPEG"}
+
+
+def open_capture(uri: Uri) -> StreamCapture:
+    return StreamCapture(uri)
+
+
+class StreamCapture:
+    """The first video stream of what a URL names."""
+
+    def __init__(self, uri: Uri) -> None:
+        self.uri = uri
+        self.notes: list[str] = []
+        container = _open(uri)
+        if not container.streams.video:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            container.close()
+            raise SourceError(f"{uri.name}: sends no video, only {kinds}.")
+        self.container = container
+        self.stream = container.streams.video[0]
+        self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
+        self.pixel_aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        codec = self.stream.codec_context
+        codec.thread_type = "SLICE"  # FRAME holds a frame back for each thread
+        codec.flags |= int(av.codec.context.Flags.low_delay)
+        if uri.options.hardware not in (None, "auto", "none"):
+            self.notes.append(f"{uri.name}: decoded by {uri.options.hardware}.")
+        # Segments bring many frames at once, and a file all: those are shown when they are due.
+        paced = container.format.name.startswith("hls") or bool(container.duration)
+        self.finite = bool(container.duration)
+        self.clock: Pace | Lag = Pace() if paced else Lag()
+        self.frames = self._decoded()
+
+    def read(self) -> Shot | None:
+        try:
+            shot = next(self.frames, None)
+        except FFmpegError as error:
+            raise SourceError(f"{self.uri.name}: {_reason(self.uri, error)}") from error
+        if shot is None and not self.finite:
+            raise SourceError(f"{self.uri.name}: the stream ended.")
+        return shot
+
+    def _decoded(self) -> Iterator[Shot]:
+        codec = self.stream.codec_context
+        opened = time.monotonic()
+        whole = False
+        for packet in self.container.demux(self.stream):
+            arrived = time.monotonic()
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:  # a lost packet of a network; the next key frame mends it
+                continue
+            for frame in frames:
+                whole = whole or frame.key_frame or arrived - opened > NO_KEY_FRAME
+                behind = self.clock.behind(frame.time, arrived)
+                codec.skip_frame = "NONREF" if behind else "DEFAULT"
+                if whole and not behind:
+                    yield Shot(_bgr(frame), max(arrived, self.clock.due))
+
+    def close(self) -> None:
+        self.container.close()
+
+
+class Pace:
+    """Frames that came early wait until they are due; those that come late set a new start."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self._start: float | None = None
+
+    def behind(self, position: float | None, arrived: float) -> bool:
+        now = time.monotonic()
+        if position is None:
+            self.due = now
+            return False
+        if self._start is None or now > self._start + position + LATE or self._start + position > now + READ_LIMIT:
+            self._start = now - position
+        self.due = self._start + position
+        time.sleep(max(0.0, self.due - now))
+        return False
+
+
+class Lag:
+    """Whether frames wait somewhere before they are decoded: they then come later and later after their own time."""
+
+    due = 0.0
+    SKIPPED_AT_MOST = 10  # frames, so that a picture comes even where the decoder is too slow for the stream
+
+    def __init__(self) -> None:
+        self._least = float("inf")
+        self._seen = 0.0
+        self._skipped = 0
+
+    def behind(self, position: float | None, arrived: float) -> bool:
+        if position is None:
+            return False
+        later = arrived - position
+        self._least = min(later, self._least + FORGET * (arrived - self._seen))
+        self._seen = arrived
+        self._skipped = self._skipped + 1 if later - self._least > LATE else 0
+        if self._skipped > self.SKIPPED_AT_MOST:
+            self._skipped = 0
+        return self._skipped > 0
+
+
+def _open(uri: Uri) -> av.container.InputContainer:
+    wait = uri.options.wait or WAIT
+    # Below the limit of whoever started this process, so that the reason is told here.
+    limits: dict[str, Any] = {"timeout": (0.8 * wait, READ_LIMIT), "hwaccel": _hardware(uri)}
+    url, options = _address(uri)
+    try:
+        if uri.kind == "rtp" and (description := _description(uri)):
+            options["protocol_whitelist"] = "udp,rtp"
+            return av.open(io.BytesIO(description.encode()), "r", "sdp", options, **limits)
+        return av.open(url, "r", None, options, **limits)
+    except FFmpegError as error:
+        raise SourceError(f"{uri.name}: {_reason(uri, error, 0.8 * wait)}") from error
+    except (ValueError, RuntimeError, NotImplementedError) as error:  # how PyAV says no to a hardware decoder
+        raise SourceError(f"{uri.name}: {uri.hide(str(error))}") from error
+
+
+def _address(uri: Uri) -> tuple[str, dict[str, str]]:
+    """The URL as FFmpeg wants it, and what it is asked to do with it."""
+    latency = round(1e6 * (uri.options.latency or 0))
+    options = {
+        "fflags": "nobuffer",
+        "probesize": str(PROBE_BYTES),
+        "analyzeduration": str(round(1e6 * PROBE_SECONDS)),
+        "max_delay": str(latency),
+    }
+    if uri.kind in ("rtsp", "rtsps"):
+        options["rtsp_transport"] = uri.options.transport or "tcp"
+        options["allowed_media_types"] = "video"
+    if not latency:
+        options["reorder_queue_size"] = "0"
+    if uri.kind == "udp":
+        options["overrun_nonfatal"] = "1"
+        options["fifo_size"] = "50000"
+    return uri.quoted, options
+
+
+def _hardware(uri: Uri) -> HWAccel | None:
+    name = uri.options.hardware
+    if name in (None, "auto", "none"):
+        return None
+    if name not in hwdevices_available():
+        known = ", ".join(hwdevices_available()) or "none"
+        raise SourceError(f"{uri.name}: hardware={name}: this PyAV has no such decoder. It has: {known}.")
+    return HWAccel(name, allow_software_fallback=False)
+
+
+def _description(uri: Uri) -> str | None:
+    """The SDP of an RTP stream, which says what a packet's number for its codec means; None where the number does."""
+    codec = uri.options.codec or "h264"
+    address = urlsplit(uri.quoted)
+    if codec == "mpegts":
+        return None
+    if codec not in ENCODINGS or address.port is None:
+        raise SourceError(
+            f"{uri.name}: write address, port and codec, as in rtp://0.0.0.0:5004#codec=h264. "
+            f"Codecs: {', '.join(ENCODINGS)}, mpegts."
+        )
+    number = PAYLOAD_TYPES.get(codec, 96)
+    lines = [
+        "v=0",
+        "o=- 0 0 IN IP4 127.0.0.1",
+        "s=fcn-edge",
+        f"c=IN IP4 {address.hostname or '0.0.0.0'}",
+        "t=0 0",
+        f"m=video {address.port} RTP/AVP {number}",
+        f"a=rtpmap:{number} {ENCODINGS[codec]}/{RTP_CLOCK}",
+    ]
+    return "\r\n".join([*lines, ""])
+
+
+def _reason(uri: Uri, error: FFmpegError, limit: float = READ_LIMIT) -> str:
+    """What went wrong and how to mend it; FFmpeg's own words hold the URL, so they are not used."""
+    host = urlsplit(uri.quoted).hostname or uri.kind
+    if isinstance(error, av.error.HTTPUnauthorizedError):
+        ask = f"wants a user and password, as in {uri.kind}://USER:PASSWORD@HOST."
+        return "refused this user and password." if uri.credentials else ask
+    if isinstance(error, av.error.HTTPForbiddenError):
+        return "does not permit this (403). Check user, password and the limit on viewers."
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return "has nothing under this path (404). Look its address up in the camera's manual."
+    if isinstance(error, (av.error.HTTPClientError, av.error.HTTPServerError)):
+        return f"answered with an error: {error.strerror}."
+    if isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
+        return f"did not answer within {limit:g} s."
+    if isinstance(error, av.error.ConnectionRefusedError):
+        return "nothing listens there. Check address and port, and whether the camera is on."
+    if isinstance(error, av.error.EOFError):
+        return "the stream ended."
+    if isinstance(error, av.error.InvalidDataError):
+        return "sends nothing that is a video stream."
+    if isinstance(error, (av.error.ProtocolNotFoundError, av.error.DemuxerNotFoundError)):
+        return f"this PyAV cannot read it: {error.strerror}."
+    with contextlib.suppress(OSError):  # FFmpeg calls a name that does not resolve an input/output error
+        socket.getaddrinfo(host, None)
+        return f"cannot be read: {error.strerror}."
+    return "its host cannot be found. Check its name and the network."
+
+
+def _bgr(frame: av.VideoFrame) -> np.ndarray:
+    """The frame as BGR by its own colour matrix and range; its rows may be padded."""
+    bgr = frame.reformat(format="bgr24")
+    plane = bgr.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[arg-type]
+    return rows[: bgr.height, : bgr.width * 3].reshape(bgr.height, bgr.width, 3)
