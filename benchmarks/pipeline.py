@@ -28,7 +28,8 @@ from fcn_edge.segmenter import Segmentation, Segmenter
 from fcn_edge.video.frames import Frame
 from fcn_edge.video.painter import Painter
 from fcn_edge.video.pipeline import Limits, Tally, process
-from fcn_edge.video.sinks import Result, VideoSink
+from fcn_edge.video.recording import VideoSink
+from fcn_edge.video.sinks import Result
 from fcn_edge.video.sources import open_source
 
 HELD = 60  # frames kept in memory and gone round: 170 MB at 1280x720

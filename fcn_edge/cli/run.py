@@ -98,7 +98,7 @@ def command(
     from fcn_edge.video.pipeline import Limits, Tally, no_frames, process
     from fcn_edge.video.sources import open_source
 
-    wishes = Wishes(out, labels, stats, window, force)
+    wishes = Wishes((str(out),) if out else (), labels, stats, window, force)
     if not json or wishes.writes or window:
         wishes.check()
     keep = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())

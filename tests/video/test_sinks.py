@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import pytest
 from fcn_edge.errors import SinkError
 from fcn_edge.spec import voc_palette
 from fcn_edge.video import Frame, open_source
-from fcn_edge.video.sinks import LabelSink, PictureFolderSink, PictureSink, Result, StatsSink, VideoSink
+from fcn_edge.video.recording import VideoSink
+from fcn_edge.video.sinks import LabelSink, PictureFolderSink, PictureSink, Result, StatsSink
 from fcn_edge.video.writing import MARK
 
 NOTE = f"{MARK} with a test"
@@ -28,119 +31,10 @@ def result(picture: np.ndarray, number: int = 0, time: Fraction = Fraction(0), l
     return Result(Frame(picture, number, time, f"frame_{number}"), labels, picture, {"cat": 0.25}, {"infer": 0.01})
 
 
-def copy(path: Path, out: Path) -> VideoSink:
-    """Every frame of the video at `path`, written to `out`."""
-    with open_source(path) as source, VideoSink(out, source, force=False, note=NOTE) as sink:
-        for frame in source:
-            sink.write(Result(frame, np.zeros(frame.image.shape[:2], np.uint8), frame.image, {}, {}))
-    return sink
-
-
 def pixels(path: Path) -> np.ndarray:
     image = cv2.imread(str(path))
     assert image is not None
     return image
-
-
-def times(path: Path) -> list[Fraction]:
-    with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
-
-
-class TestVideo:
-    @pytest.mark.parametrize("rate", [Fraction(30_000, 1001), Fraction(12_000, 401), Fraction(2997, 100), Fraction(24)])
-    @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-    def test_rate_and_times_are_the_sources_own(self, make_video, tmp_path, levels, rate, suffix):
-        source = make_video(rate=rate, frames=15)
-        copy(source, tmp_path / f"out{suffix}")
-
-        with av.open(str(tmp_path / f"out{suffix}")) as container:
-            stream = container.streams.video[0]
-            assert stream.average_rate == rate
-            assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-            assert container.metadata["comment"] == NOTE
-        assert times(tmp_path / f"out{suffix}") == times(source)
-        with open_source(tmp_path / f"out{suffix}") as written:
-            assert [levels(frame.image) for frame in written] == [n % 8 for n in range(15)]
-
-    def test_a_variable_rate_stays_variable(self, make_video, tmp_path):
-        ticks = [0, 7, 9, 30, 31, 90]
-        source = make_video(time_base=Fraction(1, 90), ticks=ticks)
-        copy(source, tmp_path / "out.mp4")
-        assert times(tmp_path / "out.mp4") == [Fraction(tick, 90) for tick in ticks]
-
-    @pytest.mark.parametrize(("size", "even"), [((47, 64), (48, 64)), ((48, 63), (48, 64)), ((3, 1), (4, 2))])
-    def test_an_odd_side_gains_one_replicated_row_or_column_and_it_is_said(self, make_video, tmp_path, size, even):
-        rng = np.random.default_rng(0)
-        picture = cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
-        with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink:
-            sink.write(result(picture))
-
-        with open_source(tmp_path / "out.mp4") as written:
-            (frame,) = written
-        assert frame.image.shape[:2] == even
-        assert f"{even[1]}x{even[0]}" in sink.notes[0]
-        padded = cv2.copyMakeBorder(picture, 0, even[0] - size[0], 0, even[1] - size[1], cv2.BORDER_REPLICATE)
-        assert np.abs(frame.image.astype(int) - padded).mean() < 12
-
-    def test_a_size_that_the_encoder_refuses_is_said(self, make_video, tmp_path):
-        with (
-            open_source(make_video()) as source,
-            VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink,
-            pytest.raises(SinkError, match="no video of 1x1"),
-        ):
-            sink.write(result(np.zeros((1, 1, 3), np.uint8)))
-        assert not list(tmp_path.glob("*out*"))
-
-    def test_colours_survive(self, make_video, tmp_path):
-        picture = np.full((64, 64, 3), (30, 200, 90), np.uint8)
-        with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink:
-            sink.write(result(picture))
-        with open_source(tmp_path / "out.mp4") as written:
-            (frame,) = written
-        assert np.abs(frame.image.astype(int) - picture).max() <= 5
-
-    @pytest.mark.debian(ffprobe="ffmpeg")
-    def test_ffprobe_reads_the_same_rate(self, make_video, tmp_path):
-        copy(make_video(rate=Fraction(12_000, 401), frames=15), tmp_path / "out.mp4")
-        shown = subprocess.run(
-            ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(tmp_path / "out.mp4")],
-            capture_output=True, check=True,
-        ).stdout  # fmt: skip
-        (stream,) = json.loads(shown)["streams"]
-        assert stream["avg_frame_rate"] == "12000/401"
-        assert (stream["codec_name"], stream["pix_fmt"]) == ("h264", "yuv420p")
-
-    def test_until_it_is_whole_it_has_another_name(self, make_video, tmp_path):
-        with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink:
-            for frame in source:
-                sink.write(result(frame.image, frame.sequence, frame.time))
-                assert not (tmp_path / "out.mp4").exists()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "out.mp4"]
-
-    def test_an_interrupt_leaves_a_playable_file(self, make_video, tmp_path):
-        def write_until_interrupted() -> None:
-            with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink:
-                for frame in source:
-                    sink.write(result(frame.image, frame.sequence, frame.time))
-                    if frame.sequence == 5:
-                        raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            write_until_interrupted()
-        assert len(times(tmp_path / "out.mp4")) == 6
-
-    def test_a_change_of_size_is_refused_and_what_was_written_stays(self, make_video, tmp_path):
-        with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE) as sink:
-            sink.write(result(np.zeros((48, 64, 3), np.uint8)))
-            with pytest.raises(SinkError, match="is 50x40 after 64x48"):
-                sink.write(result(np.zeros((40, 50, 3), np.uint8), 1, Fraction(1)))
-        assert len(times(tmp_path / "out.mp4")) == 1
-
-    def test_nothing_written_leaves_nothing(self, make_video, tmp_path):
-        with open_source(make_video()) as source, VideoSink(tmp_path / "out.mp4", source, False, NOTE):
-            pass
-        assert not list(tmp_path.glob("*out*"))
 
 
 class TestLabels:
@@ -185,7 +79,29 @@ def test_stats_are_a_header_a_line_a_frame_and_a_summary(tmp_path):
     assert (frame["width"], frame["height"]) == (6, 4)
     assert frame["classes"] == {"cat": 0.25}
     assert frame["milliseconds"] == {"infer": 10.0}
+    assert 0 <= frame["age_ms"] < 60_000
+    assert "captured" not in frame
     assert summary == {"summary": {"frames": 1}}
+
+
+def test_stats_of_a_live_source_have_the_time_of_day_and_can_be_read_as_they_come(tmp_path):
+    captured = time.monotonic() - 2
+    frame = Frame(np.zeros((4, 6, 3), np.uint8), 7, Fraction(0), "camera_7", None, captured)
+    with StatsSink(tmp_path / "s.jsonl", {"model": "m"}, dict, False, live=True) as sink:
+        sink.write(Result(frame, np.zeros((4, 6), np.uint8), None, {}, {}))
+        _, line = map(json.loads, (tmp_path / "s.part.jsonl").read_text().splitlines())
+
+    ago = datetime.now(timezone.utc) - datetime.fromisoformat(line["captured"].replace("Z", "+00:00"))
+    assert line["frame"] == 7
+    assert 2 <= ago.total_seconds() < 60
+    assert line["age_ms"] >= 2000
+    assert [path.name for path in tmp_path.iterdir()] == ["s.jsonl"]
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "s.jsonl")
+    with pytest.raises(SinkError, match="a device or a pipe"):
+        StatsSink(tmp_path / "s.jsonl", {}, dict, False)
 
 
 def open_kind(kind: str, path: Path, source, force: bool = False):
