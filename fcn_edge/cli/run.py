@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.errors import SinkError, UsageError
-
-if TYPE_CHECKING:
-    from fcn_edge.segmenter import Segmenter
-    from fcn_edge.video import Source
-    from fcn_edge.video.pipeline import Tally
-    from fcn_edge.video.sinks import Sink
+from fcn_edge.errors import UsageError
 
 EPILOG = common.examples(
     "fcn-edge run --source demo: --duration 3 --out demo.mp4",
     "fcn-edge run --source photos --classes person,dog --out overlays --labels masks --json",
 )
 
-SourceName = Annotated[
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        "-s",
+        help="A photo, a folder, a 'glob', a video file, a camera's number, rtsp://, http://, csi://0, gst://PIPELINE, "
+        "or demo:, a view that never ends. Several: name it again.",
+    ),
+]
+Camera = Annotated[str | None, typer.Option("--camera", help="A camera by its number or device, as --source does it.")]
+Capture = Annotated[
     str | None,
-    typer.Option("--source", "-s", help="A photo, a folder, a 'glob', a video file, or demo:, a view that never ends."),
+    typer.Option("--capture", help="Asked of every source, as in size=720x1280,rate=30,flip=180 (docs/run.md)."),
 ]
-Camera = Annotated[str | None, typer.Option("--camera", help="A camera by its number or device, instead of --source.")]
+Reconnect = Annotated[
+    str | None,
+    typer.Option("--reconnect", help="How long a lost source is looked for, as in 10min; from the start on, too."),
+]
 Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="The overlay: a video (.mp4, .mov, .mkv), a picture, or a folder for pictures."),
+    list[str] | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="The overlay: a video (.mp4, .mov, .mkv), a picture, a folder for pictures, or rtsp://:8554/live. "
+        "Several: name it again.",
+    ),
 ]
+Segment = Annotated[
+    str | None, typer.Option("--segment", help="Cut videos, as in 10min, 100MB or 1h,keep=48 (the newest 48 stay).")
+]
+Encoder = Annotated[str, typer.Option("--encoder", help="For videos: auto, or a name as in libx264 or h264_nvenc.")]
 Labels = Annotated[Path | None, typer.Option("--labels", help="Folder for a mask a frame: palette PNGs of its size.")]
 Heat = Annotated[str | None, typer.Option("--heat", help="Show this class's probability instead of the overlay.")]
 Stats = Annotated[Path | None, typer.Option("--stats", help="File for figures: a JSON line a frame, then a summary.")]
@@ -42,16 +53,29 @@ Alpha = Annotated[float, typer.Option("--alpha", min=0.0, max=1.0, help="How str
 Classes = Annotated[
     str | None, typer.Option("--classes", help="Show only these, as in person,dog; all others become background.")
 ]
-Frames = Annotated[int | None, typer.Option("--frames", min=1, help="End after so many frames.")]
+Frames = Annotated[int | None, typer.Option("--frames", min=1, help="End after so many frames of each source.")]
 Duration = Annotated[
     float | None,
     typer.Option("--duration", min=0.001, help="End after so many seconds of the video, or of work on photos."),
 ]
+MaxFps = Annotated[
+    float | None,
+    typer.Option("--max-fps", min=0.001, help="At most so many frames a second of each source; a file waits."),
+]
+Skip = Annotated[int, typer.Option("--skip", min=0, help="Leave out so many frames after each one.")]
+Stable = Annotated[bool, typer.Option("--stable", help="Steady labels over time.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for the network; all where absent.")]
 Legend = Annotated[bool, typer.Option("--legend/--no-legend", help="Class names and rate in the picture.")]
 Window = Annotated[
     bool | None,
     typer.Option("--window/--no-window", help="Show a window; by default where nothing is written and one can open."),
+]
+Web = Annotated[bool, typer.Option("--web", help="Serve a page with the live picture and figures.")]
+Host = Annotated[str, typer.Option("--host", help="The page's address; on others than loopback it wants a token.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The page's port; 0: any free one.")]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="FCN_EDGE_TOKEN", help="What a client must know; made where one is needed."),
 ]
 
 
@@ -60,10 +84,14 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    source: SourceName = None,
+    source: Sources = None,
     camera: Camera = None,
+    capture: Capture = None,
+    reconnect: Reconnect = None,
     model: common.Model = common.DEFAULT_MODEL,
     out: Out = None,
+    segment: Segment = None,
+    encoder: Encoder = "auto",
     labels: Labels = None,
     heat: Heat = None,
     stats: Stats = None,
@@ -71,8 +99,15 @@ def command(
     alpha: Alpha = 0.5,
     legend: Legend = True,
     window: Window = None,
+    web: Web = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    token: Token = None,
     frames: Frames = None,
     duration: Duration = None,
+    max_fps: MaxFps = None,
+    skip: Skip = 0,
+    stable: Stable = False,
     backend: common.Backend = "auto",
     precision: common.Precision = None,
     size: common.Size = None,
@@ -82,183 +117,49 @@ def command(
     force: common.Force = False,
     json: common.Json = False,
 ) -> None:
-    """Segment a photo, a folder, a video or a camera.
+    """Segment photos, videos, cameras and streams, one or several at a time.
 
     With --backend tensorrt or tensorrt-rtx an ONNX file's engine is built first where none fits, and kept.
 
     Ctrl-C ends a run early; what was written until then is kept and playable.
     """
-    if (source is None) == (camera is None):
-        raise UsageError("name one input: --source with a photo, folder, video file or demo:, or --camera 0.")
+    sources = (*(source or ()), *((_camera(camera),) if camera is not None else ()))
+    if not sources:
+        raise UsageError("name an input: --source with a photo, folder, video file, stream or demo:, or --camera 0.")
     network_size = common.parse_size(size)
 
-    from fcn_edge.segmenter import Segmenter
-    from fcn_edge.video.outputs import Wishes, open_sinks
-    from fcn_edge.video.painter import Painter
-    from fcn_edge.video.pipeline import Limits, Tally, no_frames, process
-    from fcn_edge.video.sources import open_source
+    from fcn_edge.cli.running import Drawing, Page, Request, check_names, run
+    from fcn_edge.video.feed import Limits
+    from fcn_edge.video.options import SourceOptions
+    from fcn_edge.video.outputs import Wishes
+    from fcn_edge.video.series import parse_cut
 
-    wishes = Wishes((str(out),) if out else (), labels, stats, window, force)
+    outs = tuple(out or ())
+    check_names(sources, outs)
+    cut = None if segment is None else parse_cut(segment)
+    wishes = Wishes(outs, labels, stats, window, force, cut, encoder, served=web)
     if not json or wishes.writes or window:
         wishes.check()
     keep = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
-    stop = threading.Event()
-    tally = Tally()
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(open_source(source if camera is None else f"camera:{camera}"))  # type: ignore[arg-type]
-        with building_bar() as building:
-            options: dict[str, Any] = {"scores": heat is not None, "progress": building}
-            opening = Segmenter(model, backend, precision, network_size, resize, spec, threads, **options)  # type: ignore[arg-type]
-        segmenter = stack.enter_context(opening)
-        painter = Painter(segmenter.spec, alpha, keep, heat, legend)
-        for line in painter.warnings():
-            common.say(f"fcn-edge: {line}")
-
-        def document() -> dict[str, Any]:
-            return summary(opened, segmenter, tally, sinks, interrupted.name)
-
-        interrupted = stack.enter_context(stop_on_signals(stop))
-        single = opened.total == 1 or frames == 1
-        header = {"source": opened.uri, "model": segmenter.spec.name, "trained": segmenter.spec.trained}
-        sinks = open_sinks(wishes, opened, segmenter.spec, single, header, document, stop.set)
-        try:
-            with contextlib.ExitStack() as open_now, progress_bar(opened, frames) as progress:
-                for sink in sinks:
-                    open_now.enter_context(sink)
-                process(opened, segmenter, painter, sinks, Limits(frames, duration), stop, tally, progress)
-        except SinkError as error:
-            if not tally.frames:
-                raise
-            tally.error = error
-        if not tally.frames and not interrupted.name:
-            raise no_frames(opened)
-        report(document(), json)
-        problems = [*opened.problems, *([str(tally.error)] if tally.error else [])]
-    for line in problems:
-        common.say(f"fcn-edge: {line}")
-    if interrupted.number:
-        raise typer.Exit(128 + interrupted.number)
-    if problems:
-        raise typer.Exit(1)
+    asked = ",".join([*([capture] if capture else []), *([f"reconnect={reconnect}"] if reconnect else [])])
+    opening: dict[str, Any] = {"model": model, "backend": backend, "precision": precision, "size": network_size}
+    status = run(
+        Request(
+            sources=sources,
+            capture=SourceOptions().updated(asked),
+            model={**opening, "resize": resize, "spec": spec, "threads": threads},
+            wishes=wishes,
+            drawing=Drawing(alpha, keep, heat, legend),
+            limits=Limits(frames, duration, max_fps, skip),
+            stable=stable,
+            page=Page(host, port, token) if web else None,
+            json=json,
+        )
+    )
+    if status:
+        raise typer.Exit(status)
 
 
-class Interrupted:
-    """The signal that ended the run, if one did."""
-
-    number: int = 0
-
-    @property
-    def name(self) -> str | None:
-        return signal.Signals(self.number).name if self.number else None
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[Interrupted]:
-    """Within it the first SIGINT or SIGTERM sets `stop`, so that frames in flight end well; a second one kills."""
-    interrupted = Interrupted()
-
-    def note(number: int, frame: object) -> None:
-        interrupted.number = number
-        stop.set()
-        signal.signal(number, before[number])
-
-    before = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def progress_bar(source: Source, frames: int | None) -> Iterator[Callable[[Tally], None]]:
-    """A function that moves a bar on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda tally: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    totals = [total for total in (source.total, frames) if total is not None]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Segmenting", total=min(totals, default=None))
-
-        def move(tally: Tally) -> None:
-            bar.update(task, completed=tally.frames, description=f"{tally.fps:5.1f} fps")
-
-        yield move
-
-
-@contextlib.contextmanager
-def building_bar() -> Iterator[Callable[[float, str], None]]:
-    """A function that moves a bar on stderr, which is not there before it is first called: most opens build nothing."""
-    with contextlib.ExitStack() as stack:
-        shown: list[Callable[[int, str], None]] = []
-
-        def move(share: float, phase: str) -> None:
-            if not shown:
-                shown.append(stack.enter_context(common.bar(1000, "Building")))
-            shown[0](round(1000 * share), phase)
-
-        yield move
-
-
-def summary(
-    source: Source, segmenter: Segmenter, tally: Tally, sinks: list[Sink], interrupted: str | None
-) -> dict[str, Any]:
-    """What the run did; the keys of `--json` and of the last line of `--stats` (docs/run.md)."""
-    backend = segmenter.backend
-    return {
-        "source": source.uri,
-        "frames": tally.frames,
-        "skipped": len(source.problems) if source.still else 0,
-        "dropped": source.dropped,
-        "seconds": round(tally.seconds, 3),
-        "fps": round(tally.fps, 2),
-        "stages_ms": {name: round(1e3 * mean, 3) for name, mean in tally.stage_means.items()},
-        "model": segmenter.spec.name,
-        "trained": segmenter.spec.trained,
-        "backend": backend.name,
-        "device": backend.device,
-        "precision": backend.precision,
-        "choice": segmenter.choice,
-        "network_sizes": [list(size) for size in sorted(tally.network_sizes)],
-        "resize": segmenter.resize,
-        "outputs": [sink.where for sink in sinks if sink.where],
-        "notes": [note for sink in sinks for note in sink.notes],
-        "problems": [*source.problems, *([str(tally.error)] if tally.error else [])],
-        "interrupted": interrupted,
-    }
-
-
-def report(document: dict[str, Any], json: bool) -> None:
-    if json:
-        common.print_json(document)
-        common.say(text(document))
-    else:
-        print(text(document), flush=True)
-
-
-def text(document: dict[str, Any]) -> str:
-    """The summary for people."""
-    dropped = f", {document['dropped']} dropped" if document["dropped"] else ""
-    skipped = f", {document['skipped']} skipped" if document["skipped"] else ""
-    stages = ", ".join(f"{name} {mean:.1f}" for name, mean in document["stages_ms"].items())
-    sizes = [f"{height}x{width}" for height, width in document["network_sizes"]]
-    shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
-    frames = "1 frame" if document["frames"] == 1 else f"{document['frames']} frames"
-    lines = [
-        f"{frames} of {document['source']} in {document['seconds']:.2f} s{dropped}{skipped}; "
-        f"after the first one {document['fps']:.1f} a second",
-        f"  ms a frame: {stages}",
-        f"  {document['model']} at {shown} (rows x columns, {document['resize']}), {document['precision']}",
-        f"  {document['choice']}",
-    ]
-    if not document["trained"]:
-        lines.append("  UNTRAINED weights: the labels mean nothing")
-    lines += [f"  wrote {where}" for where in document["outputs"] if where != "window"]
-    lines += [f"  {note}" for note in document["notes"]]
-    if document["interrupted"]:
-        lines.append(f"  ended early by {document['interrupted']}")
-    return "\n".join(lines)
+def _camera(camera: str) -> str:
+    """`--camera 0` and `--camera /dev/video0` as a source."""
+    return camera if camera.isdecimal() else f"v4l2://{camera}"

@@ -1,253 +1,217 @@
-"""Reading, inference and writing, each in its own thread, in order, with little in between.
+"""Reading, inference, drawing and writing at once, each in its own threads, with little in between.
 
-The network takes most of the time, so the others must run beside it: a thread reads ahead, a thread
-infers, and the caller's thread draws and writes (a window wants the main thread). What waits between
-them is bounded by frames and by bytes. A live camera is not read ahead: it has its own thread, and
-inference takes its newest frame the moment that it can use one.
+The network takes most of the time, so everything else runs beside it, and nothing waits for what is not
+worth waiting for. The caller's thread keeps the windows, which want the main thread, watches over the
+others, and ends the run within two seconds of being told to, whatever they wait for: a thread that cannot
+be ended is left behind and named.
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
 from fcn_edge.errors import FcnEdgeError, SourceError
-from fcn_edge.segmenter import Segmentation, Segmenter
-from fcn_edge.video.frames import Frame, Source
-from fcn_edge.video.painter import Painter
-from fcn_edge.video.sinks import Result, Sink
+from fcn_edge.segmenter import Segmenter
+from fcn_edge.video.feed import Delivery as Delivery
+from fcn_edge.video.feed import Feed, Limits
+from fcn_edge.video.feed import Tally as Tally
+from fcn_edge.video.frames import Source
+from fcn_edge.video.inference import Inference
+from fcn_edge.video.lane import Lane, Progress
+from fcn_edge.video.outlet import Outlet
+from fcn_edge.video.sinks import StatsSink
+from fcn_edge.video.watchdog import Watchdog, notify
 
-WAITING_FRAMES = 3  # absorbs a key frame of x264, the slowest hiccup; 8 gained nothing
-WAITING_BYTES = 64 * 2**20  # so that 20-megapixel photos wait alone
-FPS_OVER = 30  # frames
+TICK = 0.1  # seconds
+PATIENCE = 20.0  # seconds that a sink may take over one result; a network drive that woke up took 9
+# Seconds after a stop by which frames under way are drawn, sinks are closed, and the last line of figures is written.
+DRAWN_BY, CLOSED_BY, ENDED_BY = 1.0, 1.6, 1.9
 
-T = TypeVar("T")
-
-
-@dataclass
-class Tally:
-    """What a run did, as it goes on. `stages` are seconds, summed over frames."""
-
-    frames: int = 0
-    seconds: float = 0.0
-    first: float = 0.0  # seconds until the first frame was done, with all that is done once
-    stages: dict[str, float] = field(default_factory=dict)
-    network_sizes: set[tuple[int, int]] = field(default_factory=set)
-    error: FcnEdgeError | None = None  # what ended the run after some frames were done
-
-    @property
-    def fps(self) -> float:
-        """Frames a second after the first one."""
-        if self.frames < 2:
-            return self.frames / self.seconds if self.seconds else 0.0
-        return (self.frames - 1) / (self.seconds - self.first)
-
-    @property
-    def stage_means(self) -> dict[str, float]:
-        """Seconds a frame."""
-        return {name: total / self.frames for name, total in self.stages.items()} if self.frames else {}
-
-
-class Channel(Generic[T]):
-    """A bounded queue between two threads that either side may end."""
-
-    def __init__(self, items: int, size: int) -> None:
-        self._items: deque[tuple[T, int]] = deque()
-        self._room, self._most = size, items
-        self._changed = threading.Condition()
-        self._closed = self._abandoned = False
-
-    def put(self, item: T, size: int) -> bool:
-        """Waits for room; false where the receiver is gone. An item larger than all room goes in alone."""
-
-        def free() -> bool:
-            full = len(self._items) >= self._most or size > self._room
-            return self._abandoned or not self._items or not full
-
-        with self._changed:
-            self._changed.wait_for(free)
-            if self._abandoned:
-                return False
-            self._items.append((item, size))
-            self._room -= size
-            self._changed.notify_all()
-            return True
-
-    def close(self) -> None:
-        """The sender has no more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def abandon(self) -> None:
-        """The receiver wants no more; what waits is dropped."""
-        with self._changed:
-            self._abandoned = True
-            self._items.clear()
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[T]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._items or self._closed or self._abandoned)
-                if not self._items:
-                    return
-                item, size = self._items.popleft()
-                self._room += size
-                self._changed.notify_all()
-            yield item
-
-
-@dataclass
-class Limits:
-    """When to end early: after so many frames, or seconds of the source's own time (of the clock for photos)."""
-
-    frames: int | None = None
-    seconds: float | None = None
-
-
-class _Stage(threading.Thread):
-    """A thread that hands its outputs to a channel and keeps its exception for whoever waits for them."""
-
-    def __init__(self, name: str, outputs: Generator[tuple[T, int], None, None], channel: Channel[T]) -> None:
-        super().__init__(name=name, daemon=True)
-        self.outputs = outputs
-        self.channel = channel
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            with contextlib.closing(self.outputs):  # here, not when it is collected: it may hold work in flight
-                for item, size in self.outputs:
-                    if not self.channel.put(item, size):
-                        break
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.channel.close()
+log = logging.getLogger(__name__)
 
 
 def process(
-    source: Source,
+    feeds: Sequence[Feed],
     segmenter: Segmenter,
-    painter: Painter,
-    sinks: Sequence[Sink],
     limits: Limits,
     stop: threading.Event,
-    tally: Tally,
-    progress: Callable[[Tally], None] = lambda tally: None,
-) -> None:
-    """Every frame of `source` through `segmenter` into every sink, until the source, a limit or `stop` ends it.
+    progress: Progress = lambda feed: None,
+    tell: Callable[[str], None] = log.warning,
+) -> list[str]:
+    """The frames of every feed's source through `segmenter` into its sinks, until all sources ended or `stop` is set.
 
-    `tally` is kept up to date. An error of the source or the network after the first frame is kept in
-    `tally.error`, so that what was done stays; a sink's error, or one before the first frame, is raised.
+    To be called by the main thread where a sink is a window. Enters and leaves the sinks; the sources are the caller's.
+    progress: called after every frame of a feed, by that feed's thread.
+    tell:     called with a line for people when a source is lost or back, a sink fails, or something stands still.
+    Returns the names of threads that could not be ended; while there are any, source and segmenter are in use.
+
+    Tallies are kept up to date. What goes wrong after something was done is kept in them, so that what was done stays;
+    where nothing came of the run, the first error is raised.
     """
-    pace = deque[float](maxlen=FPS_OVER)
-    draws = any(sink.wants_picture for sink in sinks)
-    start = time.perf_counter()
-    reader: _Stage | None = None
-    reading = _timed_frames(source, limits, stop)
-    if not source.live:
-        ahead: Channel[tuple[Frame, float]] = Channel(WAITING_FRAMES, WAITING_BYTES)
-        reader = _Stage("read", ((item, item[0].image.nbytes) for item in reading), ahead)
-        reading = iter(ahead)
-    done: Channel[tuple[Frame, float, Segmentation]] = Channel(WAITING_FRAMES, WAITING_BYTES)
-    worker = _Stage("infer", _segmented(segmenter, reading, source), done)
-    stages = [stage for stage in (reader, worker) if stage]
-    for stage in stages:
-        stage.start()
+    run = _Run(feeds, segmenter, limits, stop, progress, tell)
     try:
-        for frame, reading_took, segmentation in done:
-            pace.append(time.perf_counter())
-            result = _draw(painter, frame, segmentation, draws, _readout(pace, source, segmentation))
-            result.seconds["read"] = reading_took
-            before = time.perf_counter()
-            for sink in sinks:
-                sink.write(result)
-            result.seconds["write"] = time.perf_counter() - before
-            tally.frames += 1
-            tally.network_sizes.add(segmenter.network_size(result.labels.shape))
-            tally.seconds = time.perf_counter() - start
-            tally.first = tally.first or tally.seconds
-            for name, taken in result.seconds.items():
-                tally.stages[name] = tally.stages.get(name, 0.0) + taken
-            progress(tally)
-    finally:
+        run.go_on()
+    except BaseException:
         stop.set()
-        done.abandon()
-        if reader is not None:
-            reader.channel.abandon()
-        for stage in stages:
-            stage.join()
-    _surface([stage.error for stage in stages if stage.error], tally)
+        raise
+    finally:
+        stuck = run.end()
+    run.surface()
+    return stuck
 
 
-def _surface(errors: list[BaseException], tally: Tally) -> None:
-    for error in errors:
-        if not isinstance(error, FcnEdgeError) or not tally.frames:
-            raise error
-        tally.error = tally.error or error
+class _Run:
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        segmenter: Segmenter,
+        limits: Limits,
+        stop: threading.Event,
+        progress: Progress,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.limits, self.stop, self.tell = limits, stop, tell
+        self.wake = threading.Event()
+        board = threading.Condition()
+        self.lanes = [Lane(feed, segmenter, limits, board, self.wake, progress) for feed in feeds]
+        self.outlets = [outlet for lane in self.lanes for outlet in lane.outlets]
+        self.inference = Inference(segmenter, self.lanes, board)
+        self.watchdog = Watchdog(tell)
+        self.started = time.monotonic()
+        self.stopped: float | None = None
+        self.lost: dict[int, float] = {}  # number of the lane to since when
+        self.told: set[int] = set()  # ids of errors
+        self.finished: set[int] = set()  # ids of lanes whose source is closed
+        self.closing: list[threading.Thread] = []
 
+    def go_on(self) -> None:
+        notify("READY=1")
+        for lane in self.lanes:
+            lane.start()
+        self.inference.start()
+        self._wait(lambda: all(lane.drawn for lane in self.lanes), DRAWN_BY)
 
-def _timed_frames(source: Source, limits: Limits, stop: threading.Event) -> Iterator[tuple[Frame, float]]:
-    """The frames within the limits, each with the seconds that it took to come."""
-    first: Frame | None = None
-    clock = time.monotonic()
-    frames = iter(source)
-    for _ in range(limits.frames) if limits.frames is not None else iter(int, 1):
-        before = time.perf_counter()
-        frame = next(frames, None)
-        if frame is None or stop.is_set():
-            return
-        first = first or frame
-        elapsed = time.monotonic() - clock if source.still else float(frame.time - first.time)
-        if limits.seconds is not None and elapsed >= limits.seconds and frame is not first:
-            return
-        yield frame, time.perf_counter() - before
+    def end(self) -> list[str]:
+        """Ends what has not ended by itself; the names of what cannot be."""
+        notify("STOPPING=1")
+        for lane in self.lanes:
+            self._finish(lane)
+        self._wait(lambda: all(lane.drawn for lane in self.lanes), DRAWN_BY)
+        for lane in self.lanes:
+            lane.no_more()  # where the network does not come back
+        last = [outlet for outlet in self.outlets if isinstance(outlet.sink, StatsSink)]
+        self._close([outlet for outlet in self.outlets if outlet not in last], CLOSED_BY)
+        self._close(last, ENDED_BY)
+        return self._stuck()
 
+    def _close(self, outlets: list[Outlet], by: float) -> None:
+        for outlet in outlets:
+            outlet.close()
+        self._wait(lambda: all(outlet.ended or outlet.failed for outlet in outlets), by)
+        for outlet in outlets:
+            if not outlet.ended and not outlet.failed:
+                outlet.give_up("did not end in time; what it wrote may lack its end.")
 
-def _segmented(
-    segmenter: Segmenter, frames: Iterator[tuple[Frame, float]], source: Source
-) -> Generator[tuple[tuple[Frame, float, Segmentation], int], None, None]:
-    waiting: deque[tuple[Frame, float]] = deque()
+    def _stuck(self) -> list[str]:
+        threads = [self.inference, *(lane.intake for lane in self.lanes), *self.closing]
+        until = time.monotonic() + PATIENCE if self.stopped is None else self.stopped + ENDED_BY
+        for thread in threads:
+            thread.join(max(TICK, until - time.monotonic()))
+        return [
+            *dict.fromkeys(thread.name for thread in threads if thread.is_alive()),
+            *(f"write {outlet.sink.where}" for outlet in self.outlets if not outlet.ended),
+        ]
 
-    def images() -> Iterator:
-        for item in frames:
-            try:
-                segmenter.network_size(item[0].image.shape[:2])
-            except SourceError as error:  # one picture too large for `native` is no reason to lose the others
-                if not source.still or source.total == 1:
-                    raise
-                source.problems.append(f"{item[0].name}: {error}")
-                continue
-            waiting.append(item)
-            yield item[0].image
+    def surface(self) -> None:
+        """Raise what has to be raised, and keep the rest in the tallies."""
+        errors = [self.inference.error]
+        for lane in self.lanes:
+            errors += [lane.error, *(outlet.defect for outlet in lane.outlets)]
+            for error in (lane.intake.error, self.inference.error):
+                if isinstance(error, FcnEdgeError):
+                    lane.feed.tally.source_error = lane.feed.tally.source_error or error
+                errors.append(error)
+        for defect in errors:
+            if defect is not None and not isinstance(defect, FcnEdgeError):
+                raise defect
+        tallies = [lane.feed.tally for lane in self.lanes]
+        told = [error for tally in tallies for error in tally.errors]
+        sinks = [delivery for tally in tallies for delivery in tally.deliveries]
+        nothing = not any(delivery.written for delivery in sinks) if sinks else not any(t.frames for t in tallies)
+        if told and nothing:
+            raise told[0]
 
-    with contextlib.closing(segmenter.stream(images())) as segmentations:
-        for segmentation in segmentations:
-            frame, took = waiting.popleft()
-            yield (frame, took, segmentation), frame.image.nbytes
+    def _wait(self, done: Callable[[], bool], by: float) -> None:
+        """Until `done`; once the run is told to stop, until `by` seconds after that."""
+        while not done():
+            now = time.monotonic()
+            if self.stop.is_set() and self.stopped is None:
+                self._halt()
+            if self.stopped is not None and now - self.stopped > by:
+                return
+            self._look(now)
+            for outlet in self.outlets:
+                if outlet.on_main_thread:
+                    outlet.step()
+            if self.wake.wait(TICK):
+                self.wake.clear()
 
+    def _halt(self) -> None:
+        self.stopped = time.monotonic()
+        for lane in self.lanes:
+            self._finish(lane)
 
-def _draw(painter: Painter, frame: Frame, segmentation: Segmentation, draws: bool, readout: str) -> Result:
-    before = time.perf_counter()
-    labels = painter.labels(segmentation.labels)
-    shares = painter.shares(labels)
-    picture = painter.draw(segmentation, labels, shares, readout) if draws else None
-    seconds = {"read": 0.0, **segmentation.timings, "draw": time.perf_counter() - before}
-    return Result(frame, labels, picture, shares, seconds)
+    def _finish(self, lane: Lane) -> None:
+        """Take no more of it. To close a live source is what ends its waiting for a frame."""
+        lane.intake.finish()
+        if lane.feed.source.live and lane.intake.is_alive() and id(lane) not in self.finished:
+            self.finished.add(id(lane))
+            thread = threading.Thread(target=lane.feed.source.close, name="close", daemon=True)
+            thread.start()
+            self.closing.append(thread)
 
+    def _look(self, now: float) -> None:
+        """What a watchman sees on his round."""
+        for number, lane in enumerate(self.lanes):
+            self._look_for_the_end(lane, now)
+            self._look_for_loss(number, lane.feed.source, now)
+        for outlet in self.outlets:
+            if outlet.busy_since is not None and now - outlet.moved > PATIENCE and not outlet.failed:
+                outlet.give_up(f"did not answer for {PATIENCE:.0f} s.")
+            error = outlet.delivery.error
+            if error is not None and id(error) not in self.told and len(self.outlets) > 1:
+                self.told.add(id(error))
+                self.tell(f"{error} The other outputs go on.")
+        self.watchdog.look(self._stages(), now)
 
-def _readout(pace: deque[float], source: Source, segmentation: Segmentation) -> str:
-    """The rate of the last frames; for photos, and before there is a rate, what this frame took."""
-    if source.still or len(pace) < 2:
-        return f"{1e3 * sum(segmentation.timings.values()):.0f} ms"
-    return f"{(len(pace) - 1) / (pace[-1] - pace[0]):.1f} fps"
+    def _look_for_the_end(self, lane: Lane, now: float) -> None:
+        source, seconds = lane.feed.source, self.limits.seconds
+        by_the_clock = source.live or (source.still and lane.feed.tally.frames)
+        if by_the_clock and seconds is not None and now - self.started >= seconds and not lane.intake.over:
+            self._finish(lane)
+
+    def _look_for_loss(self, number: int, source: Source, now: float) -> None:
+        since = source.lost_since
+        before = self.lost.get(number)
+        if since is not None and before is None:
+            self.lost[number] = since
+            self.tell(f"{source.uri}: no signal for {now - since:.0f} s; looking for it again.")
+        elif since is None and before is not None:
+            del self.lost[number]
+            self.tell(f"{source.uri}: is back after {now - before:.0f} s.")
+
+    def _stages(self) -> Iterator[tuple[str, float | None]]:
+        yield "the network", self.inference.busy_since
+        for lane in self.lanes:
+            uri = lane.feed.source.uri
+            if not lane.feed.source.live:
+                yield f"reading {uri}", lane.intake.busy_since
+            yield f"drawing {uri}", lane.busy_since
+            for outlet in lane.outlets:
+                yield f"writing {outlet.sink.where}", outlet.busy_since
 
 
 def no_frames(source: Source) -> SourceError:
