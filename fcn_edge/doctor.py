@@ -28,7 +28,7 @@ from fcn_edge.runtime.files import bundled, read_spec
 from fcn_edge.runtime.host import cpu_flags, cpu_name, physical_cores
 
 if TYPE_CHECKING:
-    from fcn_edge.video.rtsp_out import GStreamer
+    from fcn_edge.video.rtsp_process import GStreamer
 
 TELLING_FLAGS = (  # instruction sets that decide which kernels a runtime takes; x86's names, then ARM's
     "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8",
@@ -269,10 +269,10 @@ def _gstreamer() -> GStreamer | None:
     if sys.platform != "linux":
         return None
     try:
-        from fcn_edge.video import rtsp_out
+        from fcn_edge.video import rtsp_process
     except ImportError:  # OpenCV or av, of which is told elsewhere
         return None
-    return rtsp_out.look()
+    return rtsp_process.look()
 
 
 def _cameras(advice: list[str]) -> list[Camera]:

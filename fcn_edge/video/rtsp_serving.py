@@ -1,12 +1,11 @@
 """The program that serves pictures over RTSP: GStreamer's server around an encoder, fed through stdin.
 
-It is run by path, by whichever Python of the machine has GStreamer's bindings: an environment that pip made has none, and
-cannot install them without a compiler, while the system's Python may have no other package. So it imports nothing of
-fcn-edge. See `rtsp_out.py`, which starts it.
+It is run by path, by whichever Python of the machine has GStreamer's bindings, which may have no other package; so it
+imports nothing of fcn-edge. `rtsp_process.py` starts it, and says more.
 
-stdin:  a line of JSON with host, port, path, user and password; one with width, height, crop_width, crop_height and
-        rate; then pictures in I420 of width x height.
-stdout: lines of JSON: {"port", "encoder"} when it listens, {"watched": true or false}, {"error": "a line"} as the last.
+stdin:  a line of JSON with host, port, user and password. Then for each stream one with path, rate, width, height,
+        crop_width and crop_height, and for each picture one with path and bytes, and these: I420, width x height.
+stdout: lines of JSON: port and encoder when it listens, or error; path and watched when its viewers come and go.
 """
 
 # pyright: basic, reportMissingImports=false, reportMissingModuleSource=false
@@ -33,6 +32,7 @@ HARDWARE = (*list(ENCODERS)[:4], "v4l2h264enc", "nvv4l2decoder", "nvh264dec", "v
 BITS_A_PIXEL = 0.1  # 2.8 Mbit/s for 1280x720 at 30 a second
 SESSIONS = 16  # viewers at a time; all of them get the one encoder's packets
 CLEANUP_SECONDS = 5  # between looks for viewers that vanished
+VIEWER = "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true;"
 
 
 def say(**message: object) -> None:
@@ -93,32 +93,20 @@ def listen(wish: dict) -> GstRtspServer.RTSPServer | None:
 
 
 class Broadcast:
-    """The one stream that all viewers share. It is encoded only while there is one."""
+    """A stream that all its viewers share. It is encoded only while there is one."""
 
-    def __init__(self, server: GstRtspServer.RTSPServer, wish: dict, encoder: str, video: dict) -> None:
-        rate, (width, height) = video["rate"], (video["width"], video["height"])
-        bits = max(100_000, round(width * height * rate * BITS_A_PIXEL))
-        frames_a_second = max(1, round(rate))  # a key frame a second, which is what a new viewer waits for
-        right, bottom = width - video["crop_width"], height - video["crop_height"]
-        self.caps = f"video/x-raw,format=I420,width={width},height={height},framerate={round(rate * 1000)}/1000"
-        factory = GstRtspServer.RTSPMediaFactory()
-        factory.set_launch(
-            # The newest picture or none: what the encoder is too slow for is not worth having.
-            f'( appsrc name=frames is-live=true do-timestamp=true format=time max-buffers=1 leaky-type=downstream caps="{self.caps}"'
-            f" ! videocrop right={right} bottom={bottom}"
-            f" ! {ENCODERS[encoder].format(key=frames_a_second, bits=bits, kilobits=bits // 1000)}"
-            " ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
-        )
-        factory.set_shared(True)
-        factory.connect("media-configure", self._begin)
-        if wish["user"]:
-            factory.add_role_from_structure(Gst.Structure.from_string(
-                "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true;"
-            )[0])
+    def __init__(self, server: GstRtspServer.RTSPServer, encoder: str, wish: dict) -> None:
+        self.path = wish["path"]
         self._media = self._frames = None
         self._newest: bytes | None = None
         self._lock = threading.Lock()
-        server.get_mount_points().add_factory(wish["path"], factory)
+        factory = GstRtspServer.RTSPMediaFactory()
+        factory.set_launch(f"( {launch_line(encoder, wish)} )")
+        factory.set_shared(True)
+        factory.connect("media-configure", self._begin)
+        if server.get_auth() is not None:
+            factory.add_role_from_structure(Gst.Structure.from_string(VIEWER)[0])
+        server.get_mount_points().add_factory(self.path, factory)
 
     def _begin(self, factory: object, media: GstRtspServer.RTSPMedia) -> None:
         media.connect("unprepared", self._end)
@@ -127,14 +115,14 @@ class Broadcast:
             self._frames = media.get_element().get_by_name("frames")
             if self._newest is not None:  # a source that is slow, or lost, is no reason to let a viewer wait
                 self._frames.emit("push-buffer", Gst.Buffer.new_wrapped(self._newest))
-        say(watched=True)
+        say(path=self.path, watched=True)
 
     def _end(self, media: GstRtspServer.RTSPMedia) -> None:
         with self._lock:
             if media is not self._media:  # a new viewer came before the last one's stream was gone
                 return
             self._media = self._frames = None
-        say(watched=False)
+        say(path=self.path, watched=False)
 
     def show(self, picture: bytes) -> None:
         with self._lock:
@@ -143,16 +131,30 @@ class Broadcast:
                 self._frames.emit("push-buffer", Gst.Buffer.new_wrapped(picture))
 
 
-def feed(server: GstRtspServer.RTSPServer, wish: dict, encoder: str, loop: GLib.MainLoop) -> None:
+def launch_line(encoder: str, wish: dict) -> str:
+    rate, width, height = wish["rate"], wish["width"], wish["height"]
+    bits = max(100_000, round(width * height * rate * BITS_A_PIXEL))
+    key = max(1, round(rate / 2))  # a new viewer waits for a key frame, and the network may be slower than the source
+    return (
+        # The newest picture or none: what the encoder is too slow for is not worth having.
+        "appsrc name=frames is-live=true do-timestamp=true format=time max-buffers=1 leaky-type=downstream "
+        f'caps="video/x-raw,format=I420,width={width},height={height},framerate={round(rate * 1000)}/1000"'
+        f" ! videocrop right={width - wish['crop_width']} bottom={height - wish['crop_height']}"
+        f" ! {ENCODERS[encoder].format(key=key, bits=bits, kilobits=bits // 1000)}"
+        " ! rtph264pay name=pay0 pt=96 config-interval=-1"
+    )
+
+
+def feed(server: GstRtspServer.RTSPServer, encoder: str, loop: GLib.MainLoop) -> None:
     """Show what comes through stdin until it ends; then end the program."""
+    streams: dict[str, Broadcast] = {}
     try:
-        line = sys.stdin.buffer.readline()
-        if line:
-            video = json.loads(line)
-            broadcast = Broadcast(server, wish, encoder, video)
-            size = video["width"] * video["height"] * 3 // 2
-            while len(picture := sys.stdin.buffer.read(size)) == size:
-                broadcast.show(picture)
+        for line in sys.stdin.buffer:
+            message = json.loads(line)
+            if "bytes" in message:
+                streams[message["path"]].show(sys.stdin.buffer.read(message["bytes"]))
+            else:
+                streams[message["path"]] = Broadcast(server, encoder, message)
     finally:
         loop.quit()
 
@@ -189,7 +191,7 @@ def main() -> int:
         return 1
     loop = GLib.MainLoop()
     say(port=server.get_bound_port(), encoder=encoder)
-    threading.Thread(target=feed, args=(server, wish, encoder, loop), daemon=True).start()
+    threading.Thread(target=feed, args=(server, encoder, loop), daemon=True).start()
     loop.run()
     return 0
 
