@@ -1,4 +1,4 @@
-"""No machine that runs the tests has a camera: a video file stands for one behind the same OpenCV capture."""
+"""What is said of cameras. Most machines have none: `pytest -m camera` takes the one at /dev/video0."""
 
 from __future__ import annotations
 
@@ -7,38 +7,13 @@ import os
 import tempfile
 from pathlib import Path
 
-import cv2
 import pytest
 
 from fcn_edge.errors import SourceError
-from fcn_edge.video.camera import Newest, _reason, check_device
+from fcn_edge.video import open_source
+from fcn_edge.video.camera import _reason, check_device, formats
 
 NOBODY = 65534
-
-
-def test_a_slow_taker_gets_the_newest_frame_and_the_others_are_counted(make_video):
-    newest = Newest(cv2.VideoCapture(str(make_video(frames=20))))
-    newest._thread.join(60)  # the file is read to its end meanwhile
-
-    taken = newest.take()
-    newest.close()
-
-    assert taken is not None
-    image, number, _ = taken
-    assert number == 19
-    assert newest.dropped == 19
-    assert image.shape == (48, 64, 3)
-
-
-def test_no_frame_is_given_twice_and_taken_and_dropped_are_all(make_video):
-    newest = Newest(cv2.VideoCapture(str(make_video(frames=200))))
-    numbers = []
-    while (taken := newest.take()) is not None:
-        numbers.append(taken[1])
-    newest.close()
-
-    assert numbers == sorted(set(numbers))
-    assert len(numbers) + newest.dropped == 200
 
 
 def test_a_device_that_is_not_there_is_said_with_those_that_are():
@@ -75,3 +50,29 @@ def test_a_device_that_is_not_permitted_names_the_group(ordinary_user):
 )
 def test_what_the_system_says_is_told_apart(number, words):
     assert words in _reason(Path("/dev/video0"), OSError(number, os.strerror(number)))
+
+
+def test_what_cannot_be_asked_for_its_formats_has_none():
+    assert formats(Path("/dev/null")) == formats(Path("/dev/video97")) == []
+
+
+@pytest.mark.camera
+class TestCamera:
+    """For those who have one: pytest -m camera."""
+
+    def test_it_gives_pictures_of_the_size_that_it_says_it_grants(self):
+        with open_source("0#size=480x640,rate=30") as source:
+            frames = [frame for frame, _ in zip(source, range(10), strict=False)]
+        (granted,) = source.notes
+        height, width = frames[0].image.shape[:2]
+        assert f"gives {width}x{height} at " in granted
+        assert [frame.sequence for frame in frames] == sorted({frame.sequence for frame in frames})
+
+    def test_it_offers_formats_and_is_asked_for_mjpg(self):
+        assert formats(Path("/dev/video0"))
+        with open_source("0") as source:
+            assert "MJPG" in source.notes[0]
+
+    def test_one_that_is_open_is_busy_for_others(self):
+        with open_source("0"), pytest.raises(SourceError, match="busy"):
+            check_device(Path("/dev/video0"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -22,21 +23,27 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.error import FFmpegError
 
 from fcn_edge.errors import SourceError
-from fcn_edge.video.capture.protocol import Shot
+from fcn_edge.video.capture.protocol import Capture, Shot
 from fcn_edge.video.options import WAIT
 from fcn_edge.video.uri import Uri
 
-READ_LIMIT = 30.0  # seconds that one read may take; whoever started the process has lost patience long before
 PROBE_BYTES, PROBE_SECONDS = 1 << 20, 1.0  # to learn a stream's codec and size; FFmpeg's own 5 s age the first frames
 NO_KEY_FRAME = 3.0  # seconds after which pictures are shown without: some encoders refresh in stripes, and send none
-LATE = 0.25  # seconds behind the fastest delivery from which a decoder skips; a Wi-Fi hiccup is shorter
+LATE = 0.25  # seconds behind the fastest delivery that are a backlog; a Wi-Fi hiccup is shorter
 FORGET = 0.01  # seconds a second by which the fastest delivery is forgotten: two clocks never agree
+IDLE, IDLE_OVER = 0.2, 0.5  # who waits for a fifth of the time keeps up; over so many seconds
+JUMP = 10.0  # seconds between frames from which times are taken to have begun anew
 RTP_CLOCK = 90_000
 PAYLOAD_TYPES = {"mjpeg": 26, "mpegts": 33}  # RFC 3551; other codecs have none of their own
 ENCODINGS = {"h264": "H264", "h265": "H265", "hevc": "H265", "vp8": "VP8", "vp9": "VP9", "mjpeg": "JPEG"}
 
 
-def open_capture(uri: Uri) -> StreamCapture:
+def open_capture(uri: Uri) -> Capture:
+    if uri.kind in ("rtsp", "rtsps"):
+        from fcn_edge.video.capture import gstreamer
+
+        if gstreamer.decodes(uri):
+            return gstreamer.open_capture(uri)
     return StreamCapture(uri)
 
 
@@ -63,8 +70,8 @@ class StreamCapture:
         # Segments bring many frames at once, and a file all: those are shown when they are due.
         paced = container.format.name.startswith("hls") or bool(container.duration)
         self.finite = bool(container.duration)
-        self.clock: Pace | Lag = Pace() if paced else Lag()
-        self.frames = self._decoded()
+        container.flags &= ~int(av.container.Flags.gen_pts)  # PyAV sets it; it may wait for packets to come
+        self.frames = self._when_due() if paced else self._newest()
 
     def read(self) -> Shot | None:
         try:
@@ -75,73 +82,90 @@ class StreamCapture:
             raise SourceError(f"{self.uri.name}: the stream ended.")
         return shot
 
-    def _decoded(self) -> Iterator[Shot]:
-        codec = self.stream.codec_context
-        opened = time.monotonic()
+    def _newest(self) -> Iterator[Shot]:
+        """Every frame, or while there is a backlog some of them."""
+        backlog = Backlog()
+        for frame, arrived, waited in self._decoded():
+            behind = backlog.behind(frame.time, arrived, waited)
+            self.stream.codec_context.skip_frame = "NONREF" if behind else "DEFAULT"
+            if not behind:
+                yield Shot(_bgr(frame), arrived)
+
+    def _when_due(self) -> Iterator[Shot]:
+        pace = Pace()
+        for frame, _, _ in self._decoded():
+            pace.await_due(frame.time)
+            yield Shot(_bgr(frame), time.monotonic())
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame, float, float]]:
+        """Frames from the first whole one on, when their packet arrived, and how long it was waited for."""
+        packets = self.container.demux(self.stream)
+        opened = asked = time.monotonic()
         whole = False
-        for packet in self.container.demux(self.stream):
+        while (packet := next(packets, None)) is not None:
             arrived = time.monotonic()
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:  # a lost packet of a network; the next key frame mends it
-                continue
-            for frame in frames:
-                whole = whole or frame.key_frame or arrived - opened > NO_KEY_FRAME
-                behind = self.clock.behind(frame.time, arrived)
-                codec.skip_frame = "NONREF" if behind else "DEFAULT"
-                if whole and not behind:
-                    yield Shot(_bgr(frame), max(arrived, self.clock.due))
+            waited = arrived - asked
+            with contextlib.suppress(FFmpegError):  # a packet that a network broke; the next key frame mends it
+                for frame in packet.decode():
+                    whole = whole or frame.key_frame or arrived - opened > NO_KEY_FRAME
+                    if whole:
+                        yield frame, arrived, waited  # type: ignore[misc]
+            asked = time.monotonic()
 
     def close(self) -> None:
         self.container.close()
 
 
 class Pace:
-    """Frames that came early wait until they are due; those that come late set a new start."""
+    """Frames that came early wait until they are due; one that comes late, or far too early, starts a new count."""
 
     def __init__(self) -> None:
-        self.due = 0.0
         self._start: float | None = None
 
-    def behind(self, position: float | None, arrived: float) -> bool:
-        now = time.monotonic()
+    def await_due(self, position: float | None) -> None:
         if position is None:
-            self.due = now
-            return False
-        if self._start is None or now > self._start + position + LATE or self._start + position > now + READ_LIMIT:
+            return
+        now = time.monotonic()
+        early = None if self._start is None else self._start + position - now
+        if early is None or not -LATE < early < JUMP:
             self._start = now - position
-        self.due = self._start + position
-        time.sleep(max(0.0, self.due - now))
-        return False
+        elif early > 0:
+            time.sleep(early)
 
 
-class Lag:
-    """Whether frames wait somewhere before they are decoded: they then come later and later after their own time."""
+class Backlog:
+    """Whether frames wait to be decoded: they come later and later after their own time, and are never waited for.
 
-    due = 0.0
-    SKIPPED_AT_MOST = 10  # frames, so that a picture comes even where the decoder is too slow for the stream
+    Either alone misleads: a server may have become late itself, and a burst after a hiccup is soon worked off.
+    """
+
+    SKIPPED_AT_MOST = 10  # frames, so that a picture comes even where the decoder is far too slow for the stream
 
     def __init__(self) -> None:
-        self._least = float("inf")
-        self._seen = 0.0
+        self._least = math.inf  # between a frame's own time and its arrival
+        self._idle = 1.0  # part of the time spent waiting for packets
+        self._arrived = self._position = 0.0
         self._skipped = 0
 
-    def behind(self, position: float | None, arrived: float) -> bool:
+    def behind(self, position: float | None, arrived: float, waited: float) -> bool:
+        since, self._arrived = max(arrived - self._arrived, 1e-6), arrived
+        self._idle += min(1.0, since / IDLE_OVER) * (waited / since - self._idle)
         if position is None:
             return False
+        if position <= self._position:  # a camera that set its clock: nothing before can be compared
+            self._least = math.inf
+        self._position = position
         later = arrived - position
-        self._least = min(later, self._least + FORGET * (arrived - self._seen))
-        self._seen = arrived
-        self._skipped = self._skipped + 1 if later - self._least > LATE else 0
-        if self._skipped > self.SKIPPED_AT_MOST:
-            self._skipped = 0
+        self._least = min(later, self._least + FORGET * since)
+        late = later - self._least > LATE and self._idle < IDLE
+        self._skipped = self._skipped + 1 if late and self._skipped < self.SKIPPED_AT_MOST else 0
         return self._skipped > 0
 
 
 def _open(uri: Uri) -> av.container.InputContainer:
     wait = uri.options.wait or WAIT
     # Below the limit of whoever started this process, so that the reason is told here.
-    limits: dict[str, Any] = {"timeout": (0.8 * wait, READ_LIMIT), "hwaccel": _hardware(uri)}
+    limits: dict[str, Any] = {"timeout": (0.8 * wait, None), "hwaccel": _hardware(uri)}
     url, options = _address(uri)
     try:
         if uri.kind == "rtp" and (description := _description(uri)):
@@ -208,7 +232,7 @@ def _description(uri: Uri) -> str | None:
     return "\r\n".join([*lines, ""])
 
 
-def _reason(uri: Uri, error: FFmpegError, limit: float = READ_LIMIT) -> str:
+def _reason(uri: Uri, error: FFmpegError, limit: float = 0) -> str:
     """What went wrong and how to mend it; FFmpeg's own words hold the URL, so they are not used."""
     host = urlsplit(uri.quoted).hostname or uri.kind
     if isinstance(error, av.error.HTTPUnauthorizedError):

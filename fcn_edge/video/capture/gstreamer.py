@@ -24,8 +24,8 @@ NEWEST = "appsink drop=true max-buffers=1 sync=false"  # a queue here is where h
 BGR = f"videoconvert ! video/x-raw,format=BGR ! {NEWEST}"
 CSI_SIZE, CSI_RATE = (720, 1280), Fraction(30)  # where nothing is asked for; every sensor's driver has it, or near
 LATENCY = 0.1  # seconds that rtspsrc waits for packets that are late; its own habit is 2
-# Hardware decoders by preference, and what brings their pictures into ordinary memory. decodebin takes them by rank.
-DECODERS = {"nvv4l2decoder": "nvvidconv ! video/x-raw,format=BGRx ! ", "vah264dec": "", "vaapih264dec": ""}
+JETSON_DECODER = "nvv4l2decoder"  # its pictures lie in memory that only nvvidconv reads
+DECODERS = {JETSON_DECODER: (JETSON_DECODER,), "vaapi": ("vah264dec", "vaapih264dec")}  # decodebin takes them by rank
 LOG = {  # categories that carry what a pipeline line lacks, and what elements post as errors
     "GST_DEBUG": "GST_PIPELINE:1,GST_ERROR_SYSTEM:4",
     "GST_DEBUG_NO_COLOR": "1",
@@ -86,10 +86,14 @@ class GstreamerCapture:
 
 
 def open_capture(uri: Uri) -> GstreamerCapture:
+    _start_log()
     if uri.kind == "csi":
         return GstreamerCapture(uri, csi_pipeline(uri))
     if uri.kind == "gst":
         return GstreamerCapture(uri, gst_pipeline(uri))
+    wanted = uri.options.hardware
+    if wanted in DECODERS and opencv.look().gstreamer and not any(map(has_element, DECODERS[wanted])):
+        raise SourceError(f"{uri.name}: hardware={wanted}: GStreamer has none of {', '.join(DECODERS[wanted])} here.")
     return GstreamerCapture(uri, rtsp_pipeline(uri))
 
 
@@ -115,7 +119,7 @@ def rtsp_pipeline(uri: Uri) -> str:
     login = f" user-id={_quoted(user)} user-pw={_quoted(password)}" if user else ""
     location = re.sub(r"//[^/]*@", "//", uri.quoted, count=1)
     milliseconds = round(1e3 * (LATENCY if options.latency is None else options.latency))
-    to_memory = DECODERS.get(hardware_decoder(options.hardware) or "", "")
+    to_memory = "nvvidconv ! video/x-raw,format=BGRx ! " if has_element(JETSON_DECODER) else ""
     return (
         f"rtspsrc location={_quoted(location)}{login} latency={milliseconds} drop-on-latency=true "
         f"protocols={options.transport or 'tcp'} ! application/x-rtp,media=video ! decodebin ! {to_memory}{BGR}"
@@ -127,18 +131,21 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def hardware_decoder(wanted: str | None) -> str | None:
-    """The hardware decoder that this cv2 can reach, of those that were asked for: auto, a name, or none."""
-    if wanted == "none" or not opencv.look().gstreamer:
-        return None
-    names = [name for name in DECODERS if wanted in (None, "auto") or name.startswith(wanted.removesuffix("pi"))]
-    return next((name for name in names if has_element(name)), None)
+def decodes(uri: Uri) -> bool:
+    """Whether this stream is for GStreamer: it has a Jetson's decoder, which nothing else reaches, or was asked for."""
+    wanted = uri.options.hardware
+    if wanted in (None, "auto"):
+        return opencv.look().gstreamer and has_element(JETSON_DECODER)
+    return wanted in DECODERS
 
 
 def has_element(name: str) -> bool:
     """Whether GStreamer has this element. Asked of the library that cv2 has loaded: its tools may not be installed."""
     _start_log()
-    library = ctypes.CDLL("libgstreamer-1.0.so.0")
+    try:
+        library = ctypes.CDLL("libgstreamer-1.0.so.0")
+    except OSError:
+        return False
     library.gst_init(None, None)
     library.gst_element_factory_find.restype = ctypes.c_void_p
     return bool(library.gst_element_factory_find(name.encode()))
