@@ -63,9 +63,13 @@ class Uri:
     @cached_property
     def name(self) -> str:
         """What may be shown of it."""
+        if self.kind in ("v4l2", "demo", "file"):
+            return self.target
         if self.kind in ("csi", "gst"):
             return redact(f"{self.kind}://{self.target}")
-        return self.target if self.kind in ("v4l2", "demo", "file") else self.hide(self.target)
+        scheme, slashes, rest = self.target.partition("://")
+        _, at, place = rest.rpartition("@")
+        return redact(f"{scheme}{slashes}{HIDDEN if at else ''}{at}{place}")
 
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
@@ -84,6 +88,7 @@ class Uri:
 
     def hide(self, text: str) -> str:
         """`text`, in which a library may have put this source's address, on one line without what is secret in it."""
+        text = text.replace(self.target, self.name).replace(self.quoted, self.name)
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return redact(" ".join(text.split()))

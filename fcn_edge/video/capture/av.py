@@ -23,7 +23,7 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.error import FFmpegError
 
 from fcn_edge.errors import SourceError
-from fcn_edge.video.capture.protocol import Capture, Shot
+from fcn_edge.video.capture.protocol import Shot
 from fcn_edge.video.options import WAIT
 from fcn_edge.video.uri import Uri
 
@@ -38,12 +38,7 @@ PAYLOAD_TYPES = {"mjpeg": 26, "mpegts": 33}  # RFC 3551; other codecs have none 
 ENCODINGS = {"h264": "H264", "h265": "H265", "hevc": "H265", "vp8": "VP8", "vp9": "VP9", "mjpeg": "JPEG"}
 
 
-def open_capture(uri: Uri) -> Capture:
-    if uri.kind in ("rtsp", "rtsps"):
-        from fcn_edge.video.capture import gstreamer
-
-        if gstreamer.decodes(uri):
-            return gstreamer.open_capture(uri)
+def open_capture(uri: Uri) -> StreamCapture:
     return StreamCapture(uri)
 
 

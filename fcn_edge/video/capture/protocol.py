@@ -78,6 +78,7 @@ def open_capture(uri: Uri) -> Capture:
 
 
 def _module(uri: Uri) -> str:
+    """GStreamer's only where it was asked for or has what nothing else reaches: to ask it costs 0.2 s."""
     wanted = uri.options.hardware
     if uri.kind in ("rtsp", "rtsps") and (wanted not in (None, "auto", "none") or JETSON.exists()):
         from fcn_edge.video.capture.gstreamer import decodes
