@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ Sources = Annotated[
         "--source",
         "-s",
         help="A photo, a folder, a 'glob', a video file, a camera's number, rtsp://, http://, csi://0, gst://PIPELINE, "
-        "or demo:, a view that never ends. Several: name it again.",
+        "or demo:, a view that never ends. Several: name it again. Else what FCN_EDGE_SOURCE names.",
     ),
 ]
 Camera = Annotated[str | None, typer.Option("--camera", help="A camera by its number or device, as --source does it.")]
@@ -123,19 +124,20 @@ def command(
 
     Ctrl-C ends a run early; what was written until then is kept and playable.
     """
-    sources = (*(source or ()), *((_camera(camera),) if camera is not None else ()))
+    sources = (*(source or ()), *((_camera(camera),) if camera is not None else ())) or _from_environment()
     if not sources:
         raise UsageError("name an input: --source with a photo, folder, video file, stream or demo:, or --camera 0.")
     network_size = common.parse_size(size)
 
-    from fcn_edge.cli.running import Drawing, Page, Request, check_names, run
+    from fcn_edge.cli.running import Drawing, Page, Request, run
     from fcn_edge.video.feed import Limits
     from fcn_edge.video.options import SourceOptions
     from fcn_edge.video.outputs import Wishes
     from fcn_edge.video.series import parse_cut
 
     outs = tuple(out or ())
-    check_names(sources, outs)
+    if twice := [name for name in outs if outs.count(name) > 1]:
+        raise UsageError(f"--out {twice[0]}: is named twice.")
     cut = None if segment is None else parse_cut(segment)
     wishes = Wishes(outs, labels, stats, window, force, cut, encoder, served=web)
     if not json or wishes.writes or window:
@@ -158,6 +160,11 @@ def command(
     )
     if status:
         raise typer.Exit(status)
+
+
+def _from_environment() -> tuple[str, ...]:
+    """What FCN_EDGE_SOURCE names, a line each: a command line, and a password in it, is there for all users to read."""
+    return tuple(line for line in os.environ.get("FCN_EDGE_SOURCE", "").splitlines() if line.strip())
 
 
 def _camera(camera: str) -> str:
