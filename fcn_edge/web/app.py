@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from fcn_edge.web import encoding, pages
 from fcn_edge.web.guard import Guard
 from fcn_edge.web.hub import Hub, View
 from fcn_edge.web.metrics import exposition
-from fcn_edge.web.status import changing, state, status
+from fcn_edge.web.status import changing_json, state, status
 
 if TYPE_CHECKING:
     from fcn_edge.video.sinks import Result
@@ -92,7 +93,7 @@ async def live(request: Request) -> Response:
                 (f"frame-{view.id}", "image/jpeg", shown.jpeg),
                 (f"mask-{view.id}", "image/png", shown.mask),
             ]
-    return _form([("status", "", msgspec.json.encode(changing(hub))), *parts])
+    return _form([("status", "", changing_json(hub)), *parts])
 
 
 async def newest(request: Request) -> Response:
@@ -137,7 +138,10 @@ async def stream(request: Request) -> Response:
         view = _view(request, int(request.query_params.get("source", 1)))
     except ValueError as error:
         raise HTTPException(404) from error
-    return StreamingResponse(_pictures(view), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+    kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+    if request.method == "HEAD":
+        return Response(media_type=kind)
+    return StreamingResponse(_pictures(view), media_type=kind)
 
 
 async def _pictures(view: View) -> AsyncIterator[bytes]:
@@ -145,7 +149,9 @@ async def _pictures(view: View) -> AsyncIterator[bytes]:
     with _watching(view.hub):
         while not view.hub.ended:
             await view.hub.turns.take()
-            if await view.hub.bell.wait_for(lambda: view.hub.ended or view.number > number, PATIENCE):  # noqa: B023
+            if not await view.hub.bell.wait_for(lambda: view.hub.ended or view.number > number, PATIENCE):  # noqa: B023
+                view.renew()
+            if view.number > number:
                 number, data = await view.drawn.after(number)
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 yield head.encode() + data + b"\r\n"
@@ -201,7 +207,9 @@ def _json(document: object) -> Response:
 
 
 def _file(data: bytes, kind: str, name: str) -> Response:
-    return Response(data, media_type=kind, headers={"Content-Disposition": f'inline; filename="{name}"'})
+    quoted = quote(name)
+    filename = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
+    return Response(data, media_type=kind, headers={"Content-Disposition": f"inline; {filename}"})
 
 
 def _form(parts: list[tuple[str, str, bytes]]) -> Response:

@@ -37,9 +37,12 @@ def shown(result: Result) -> Shown:
     return Shown(result, jpeg(result.frame.image, SHOWN_QUALITY, SHOWN_SIDE), gray_png(labels))
 
 
-def drawn(result: Result, painter: Painter) -> bytes:
-    """What the other sinks show, as JPEG: the pipeline's own picture where it made one."""
-    return jpeg(_picture(result, painter), SHOWN_QUALITY, SHOWN_SIDE)
+def drawn(result: Result, painter: Painter, lost_for: float | None) -> bytes:
+    """What the other sinks show, as JPEG, with a notice where the source has been lost for so many seconds."""
+    picture = _picture(result, painter)
+    if lost_for is not None:
+        picture = painter.notice(picture, f"no signal for {lost_for:.0f} s")
+    return jpeg(picture, SHOWN_QUALITY, SHOWN_SIDE)
 
 
 def kept(result: Result, painter: Painter) -> bytes:
@@ -48,6 +51,7 @@ def kept(result: Result, painter: Painter) -> bytes:
 
 
 def _picture(result: Result, painter: Painter) -> np.ndarray:
+    """The pipeline's own picture where it made one."""
     if result.picture is not None:
         return result.picture
     segmentation = Segmentation(result.labels, None, result.seconds, painter.spec, result.frame.image)

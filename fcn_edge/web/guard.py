@@ -13,7 +13,7 @@ import secrets
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,7 +64,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-cache" if request.url.path.startswith("/static/") else "no-store")
+                headers.setdefault(
+                    "Cache-Control", "no-cache" if request.url.path.startswith("/static/") else "no-store"
+                )
             await send(message)
 
         await (answer or self.app)(scope, receive, guarded)
@@ -75,7 +77,7 @@ class Guard:
         if "transfer-encoding" in request.headers or not body.isdecimal() or int(body) > MOST_BODY:
             return PlainTextResponse(f"At most {MOST_BODY} bytes.\n", 413, {"Connection": "close"})
         if self.token is None:
-            return None if _is_loopback(request.headers.get("host", "")) else _strange_host()
+            return None if is_loopback(request.headers.get("host", "")) else _strange_host()
         path = request.url.path
         if path == "/token" and request.method == "POST":
             return await self._enter(request)
@@ -93,7 +95,7 @@ class Guard:
     async def _enter(self, request: Request) -> Response:
         try:
             body = await asyncio.wait_for(request.body(), BODY_WITHIN)
-        except asyncio.TimeoutError:
+        except (asyncio.TimeoutError, ClientDisconnect):
             return PlainTextResponse("Too slow.\n", 408, {"Connection": "close"})
         return await self._admit(request, parse_qs(body.decode("latin-1")).get("token", [""])[0].strip())
 
@@ -125,10 +127,12 @@ def _cookie(request: Request) -> str:
     return f"fcn_edge_{request.url.port or 80}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether a Host header names this machine itself."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
-    name = name if host.count(":") else host
+    if host.startswith("["):
+        name = host[1:].partition("]")[0]
+    else:
+        name = host.partition(":")[0] if host.count(":") == 1 else host
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from fcn_edge.segmenter import Segmenter
+from fcn_edge.video.feed import Tally
 from fcn_edge.video.frames import Source
 from fcn_edge.video.painter import Painter
-from fcn_edge.video.pipeline import Tally
 from fcn_edge.video.sinks import Result
 from fcn_edge.web import encoding
 from fcn_edge.web.pace import Bell, Share, Turns
 
 ENCODING = 0.05  # of all cores, so that a full machine loses a twentieth of its rate to the page
 PICTURES_A_SECOND = 120  # handed out over all clients: each costs about half a millisecond of Python
-RATE_OVER = 3.0  # seconds that the frame rate is measured over
 
 T = TypeVar("T")
 
@@ -63,23 +60,29 @@ class View:
 
     def __init__(self, hub: Hub, id: int, source: Source, painter: Painter, tally: Tally) -> None:
         self.hub, self.id, self.source, self.painter, self.tally = hub, id, source, painter, tally
-        self.title = source.uri
         self.put_at: float | None = None  # time.monotonic() of the newest result
+        self.gap = 0.0  # seconds between it and the one before
+        self.ended = False
         self._newest: tuple[int, Result] | None = None
-        self._pace: deque[tuple[float, int]] = deque()
-        self._pacing = threading.Lock()
         self.shown: Copies[encoding.Shown] = Copies(self, encoding.shown)
-        self.drawn: Copies[bytes] = Copies(self, lambda result: encoding.drawn(result, painter))
+        self.drawn: Copies[bytes] = Copies(self, lambda result: encoding.drawn(result, painter, self.lost_for))
 
     def put(self, result: Result) -> None:
         """Called by the pipeline."""
-        self._newest = (self.number + 1, result)
-        self.put_at = time.monotonic()
-        with self._pacing:
-            self._pace.append((self.put_at, self.tally.frames))
-            while self.put_at - self._pace[0][0] > RATE_OVER:
-                self._pace.popleft()
+        now = time.monotonic()
+        self.gap = 0.0 if self.put_at is None else now - self.put_at
+        self._newest, self.put_at = (self.number + 1, result), now
         self.hub.bell.ring()
+
+    def end(self) -> None:
+        """No more will be put."""
+        self.ended = True
+        self.hub.bell.ring()
+
+    def renew(self) -> None:
+        """Count the last picture of a lost source as a new one: how long it has been lost is drawn in it."""
+        if self._newest is not None and self.lost_for is not None:
+            self._newest = (self._newest[0] + 1, self._newest[1])
 
     @property
     def number(self) -> int:
@@ -91,13 +94,10 @@ class View:
         return self._newest
 
     @property
-    def fps(self) -> float:
-        """Frames a second of the pipeline over the last seconds; 0 where there are none."""
-        with self._pacing:
-            if len(self._pace) < 2 or time.monotonic() - self._pace[-1][0] > RATE_OVER:
-                return 0.0
-            (start, before), (end, after) = self._pace[0], self._pace[-1]
-        return (after - before) / (end - start) if end > start else 0.0
+    def lost_for(self) -> float | None:
+        """Seconds since the last frame of a source that is lost; None of one that is not."""
+        since = self.source.lost_since
+        return None if since is None else time.monotonic() - since
 
 
 class Hub:
@@ -107,11 +107,13 @@ class Hub:
         self.segmenter = segmenter
         self.spec = segmenter.spec
         self.began = time.time()
+        self.opened = time.monotonic()
         self.views: dict[int, View] = {}
         self.watching = 0  # requests for pictures under way
         self.ended = False
+        self.told: tuple[float, bytes] = (0.0, b"")  # time.monotonic() and status.changing_json
         self.bell = Bell()
-        self.encoding = Share(min(1.0, ENCODING * len(os.sched_getaffinity(0))))
+        self.encoding = Share(min(1.0, ENCODING * (os.cpu_count() or 1)))
         self.turns = Turns(PICTURES_A_SECOND)
         self.encoder = ThreadPoolExecutor(1, "web-encode")
 

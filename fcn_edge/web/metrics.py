@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from fcn_edge.web.hub import Hub
 from fcn_edge.web.status import status
 
+QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99", "max": "1"}
+
 
 class _Run(Collector):
     def __init__(self, hub: Hub) -> None:
@@ -25,12 +27,23 @@ class _Run(Collector):
         counters = {
             "frames": CounterMetricFamily("fcn_edge_frames", "Frames finished.", labels=["source", "name"]),
             "dropped": CounterMetricFamily("fcn_edge_dropped_frames", "Frames nobody took.", labels=["source", "name"]),
-            "reconnects": CounterMetricFamily("fcn_edge_reconnects", "Times lost and found again.", labels=["source", "name"]),
+            "reconnects": CounterMetricFamily(
+                "fcn_edge_reconnects", "Times lost and found again.", labels=["source", "name"]
+            ),
         }
         rate = GaugeMetricFamily("fcn_edge_frames_per_second", "Over the last seconds.", labels=["source", "name"])
-        lost = GaugeMetricFamily("fcn_edge_source_lost_seconds", "Since its last frame; 0: there.", labels=["source", "name"])
+        lost = GaugeMetricFamily(
+            "fcn_edge_source_lost_seconds", "Since its last frame; 0: there.", labels=["source", "name"]
+        )
+        age = GaugeMetricFamily(
+            "fcn_edge_age_seconds", "From capture to output.", labels=["source", "name", "quantile"]
+        )
+        sent = CounterMetricFamily("fcn_edge_written_results", "By output.", labels=["source", "name", "output"])
+        late = CounterMetricFamily("fcn_edge_lost_results", "It was too slow for.", labels=["source", "name", "output"])
         area = GaugeMetricFamily("fcn_edge_class_area_ratio", "Part of the frame.", labels=["source", "name", "class"])
-        stage = GaugeMetricFamily("fcn_edge_stage_seconds", "Time a frame.", labels=["source", "name", "stage", "quantile"])
+        stage = GaugeMetricFamily(
+            "fcn_edge_stage_seconds", "Time a frame.", labels=["source", "name", "stage", "quantile"]
+        )
         for source in told["sources"]:
             name = [str(source["id"]), source["name"]]
             for key, family in counters.items():
@@ -40,9 +53,17 @@ class _Run(Collector):
             for held, share in source["classes"].items():
                 area.add_metric([*name, held], share)
             for taken, figures in source["stages_ms"].items():
-                for quantile, milliseconds in figures.items():
-                    stage.add_metric([*name, taken, quantile], milliseconds / 1e3)
-        yield from (*counters.values(), rate, lost, area, stage)
+                _add(stage, [*name, taken], figures)
+            _add(age, name, source["age_ms"] or {})
+            for output in source["outputs"]:
+                sent.add_metric([*name, output["name"]], output["written"])
+                late.add_metric([*name, output["name"]], output["lost"])
+        yield from (*counters.values(), rate, lost, area, stage, age, sent, late)
+
+
+def _add(family: GaugeMetricFamily, labels: list[str], milliseconds: dict[str, float]) -> None:
+    for name, value in milliseconds.items():
+        family.add_metric([*labels, QUANTILES.get(name, name)], value / 1e3)
 
 
 def exposition(hub: Hub) -> tuple[bytes, str]:

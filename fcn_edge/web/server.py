@@ -1,7 +1,7 @@
-"""The page's server: uvicorn in a thread, on a socket that is opened first, so that what is wrong with it is known now.
+"""The page's server: uvicorn in a thread, on a socket that is opened first, so that what is wrong with it is known.
 
-What a client can hold is bounded: connections by number, a request's head by time, what was sent and is not taken by the
-kernel's own clock, because a phone that left the room says no goodbye.
+What a client can hold is bounded: connections by number, the head of a request by time, and what was sent and not
+taken by the kernel's own clock, because a phone that left the room says no goodbye.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEAD_WITHIN = 10.0  # seconds from connecting to a whole request
 IDLE_FOR = 30  # seconds between two requests of a connection
 UNTAKEN_FOR = 20_000  # milliseconds that a client may take nothing of what was sent
 SEND_BUFFER = 256 * 1024  # bytes in the kernel: one picture, not seconds of a stream
-ENDS_WITHIN = 1  # seconds for requests under way
+ENDS_WITHIN = 0.3  # seconds for answers under way
 
 
 class Hurried(H11Protocol):
@@ -59,10 +59,9 @@ class Hurried(H11Protocol):
 
 class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in self.server_state.connections:  # some clients take nothing, and would be waited for
+            asyncio.get_running_loop().call_later(ENDS_WITHIN, connection.transport.abort)
         await super().shutdown(sockets)
-        for connection in list(self.server_state.connections):  # of clients that take nothing
-            connection.transport.abort()
-        await asyncio.sleep(0)
 
 
 class WebServer:
@@ -82,7 +81,12 @@ class WebServer:
         local = ipaddress.ip_address(address[0]).is_loopback
         self.token = token if token is not None or local else make_token()
         self.url = f"http://{_shown(host, address[0])}:{self.port}/"
-        options: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
+        options: dict[str, Any] = {
+            "log_config": None,
+            "log_level": "error",
+            "access_log": False,
+            "server_header": False,
+        }
         config = uvicorn.Config(
             create_app(hub, self.token),
             http=Hurried,
@@ -90,7 +94,7 @@ class WebServer:
             lifespan="off",
             limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=IDLE_FOR,
-            timeout_graceful_shutdown=ENDS_WITHIN,
+            timeout_graceful_shutdown=2,
             **options,
         )
         self._server = _Server(config)
@@ -100,6 +104,10 @@ class WebServer:
     def greeting(self) -> str:
         """Where to look, for people; with the token, which is theirs to keep."""
         return f"{self.url}?token={self.token}" if self.token else self.url
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
 
     def __enter__(self) -> WebServer:
         self._thread.start()
@@ -113,17 +121,21 @@ class WebServer:
         self.hub.end()
         self._server.should_exit = True
         if self._thread.ident is not None:
-            self._thread.join(5 * ENDS_WITHIN)
+            self._thread.join(5)
         self._socket.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
     where = f"--host {host} --port {port}"
+    if not 0 <= port <= 65_535:  # getaddrinfo would take what is left of it
+        raise UsageError(f"{where}: a port is a number from 0 to 65535.")
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise UsageError(f"{where}: there is no such address. Name one of this machine's, or 0.0.0.0 for all.") from error
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"{where}: there is no such address. Name one of this machine's, or 0.0.0.0 for all."
+        ) from error
     listening = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":
@@ -133,21 +145,21 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNTAKEN_FOR)
         listening.bind(address)
         listening.listen(MOST_CONNECTIONS)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listening.close()
         raise SinkError(f"{where}: {_reason(error, port)}") from error
     return listening
 
 
-def _reason(error: OSError | OverflowError, port: int) -> str:
-    number = getattr(error, "errno", None)
+def _reason(error: OSError, port: int) -> str:
+    number = error.errno
     if number == errno.EADDRINUSE:
         return f"port {port} is taken by another program. Name another one, as --port {min(port + 1, 65_535)}."
     if number == errno.EACCES:
         return f"not permitted to serve on port {port}. Name one from 1024 on."
     if number == errno.EADDRNOTAVAIL:
         return "is no address of this machine. Name one of its own, or 0.0.0.0 for all."
-    return f"cannot be served on: {error}."
+    return f"cannot be served on: {error.strerror}."
 
 
 def _shown(host: str, address: str) -> str:

@@ -27,4 +27,4 @@ class WebSink:
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        self.view.end()

@@ -1,4 +1,3 @@
-"use strict";
 // Asks for whatever is newer than what is shown, shows it, asks again: a slow line or a slow phone sees fewer pictures,
 // never old ones. What the onlooker sets acts on the picture at hand.
 
@@ -17,7 +16,7 @@ const rows = [...document.querySelectorAll("#legend li")];
 const pictures = new Map(
   [...document.querySelectorAll("figure[data-source]")].map((figure) => [
     figure.dataset.source,
-    { figure, canvas: figure.querySelector("canvas"), number: 0, shown: null, history: new History(), told: 0 },
+    { figure, canvas: figure.querySelector("canvas"), number: 0, shown: null, history: new History(), told: -Infinity },
   ]),
 );
 const hidden = new Set(); // labels
@@ -93,7 +92,7 @@ function legend(shares) {
     const share = shares[model.classes[row.dataset.class]] ?? 0;
     if (row.hidden && share < WORTH_A_ROW) continue;
     row.hidden = false;
-    row.querySelector("output").textContent = percent(share);
+    row.querySelector(".share").textContent = percent(share);
     row.querySelector("b").style.width = `${100 * share}%`;
   }
   by("nothing").hidden = rows.some((row) => !row.hidden);
@@ -107,7 +106,8 @@ function figures() {
     figure.classList.toggle("gone", gone);
     const notice = figure.querySelector(".lost");
     notice.hidden = !gone;
-    notice.textContent = source.state === "lost" ? `No signal for ${Math.round(source.lost_for)} s` : "No result comes";
+    put(notice, source.state === "lost" ? `No signal for ${Math.round(source.lost_for)} s` : "No result comes");
+    notice.title = source.trouble ?? "";
     figure.querySelector(".rate").textContent = `${source.fps.toFixed(1)} fps`;
   }
   const source = known.sources.find((each) => String(each.id) === chosen());
@@ -115,6 +115,8 @@ function figures() {
     fps: source.fps.toFixed(1),
     frames: source.total ? `${source.frames} of ${source.total}` : source.frames,
     dropped: source.dropped,
+    late: source.outputs.reduce((sum, each) => sum + each.lost, 0),
+    age: source.age_ms ? `${source.age_ms.p50.toFixed(0)} ms` : "-",
     reconnects: source.reconnects,
     name: source.name,
     picture: source.size ? `${source.size[1]} x ${source.size[0]}${source.rate ? `, ${source.rate.toFixed(2)} a second` : ""}` : "-",
@@ -150,9 +152,10 @@ function stages(source) {
 }
 
 function problems(source) {
+  const lines = [...source.problems, ...(source.trouble ? [source.trouble] : [])];
   const list = by("problems");
-  if (list.childElementCount === source.problems.length && list.lastElementChild?.textContent === source.problems.at(-1)) return;
-  list.replaceChildren(...source.problems.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  if (list.innerText === lines.join("\n")) return;
+  list.replaceChildren(...lines.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -205,7 +208,7 @@ function fade(by) {
 }
 
 function set() {
-  controls.elements.opacity_shown.value = `${controls.elements.opacity.value} %`;
+  by("opacity_shown").textContent = `${controls.elements.opacity.value} %`;
   if (model) repaint();
 }
 
