@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.cli.run import building_bar
 from fcn_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ def command(
 ) -> None:
     """Measure a model: IoU, accuracy and contours at the pictures' own size, over the whole data set."""
     from fcn_edge.boundary import TOLERANCE
+    from fcn_edge.cli.running import building_bar
     from fcn_edge.data import open_data
     from fcn_edge.evaluation import evaluate
     from fcn_edge.segmenter import Segmenter
