@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ class Frame:
     time: Fraction
     name: str
     duration: Fraction | None = None
-    captured: float = field(default_factory=time.monotonic)
+    captured: float = field(default_factory=monotonic)
 
 
 class Source(Protocol):

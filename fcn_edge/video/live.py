@@ -28,6 +28,7 @@ from fcn_edge.video.uri import Uri
 TICKS = 90_000  # a second
 STALL_OF_SEGMENTS = 20.0  # HLS brings several seconds at once, then nothing
 FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.25, 1.5, 10.0  # so that a gap grows by half of itself, or by 10 s
+HEAD_START = 2.0  # seconds that a process has to start, and then to say itself what it waited for in vain
 AT_ONCE = 0.05  # seconds that a lost source's process has to end: it failed, or it hangs
 ATTENTION = 0.1  # seconds within which it is noticed that a silent source is wanted no more
 
@@ -160,7 +161,7 @@ class LiveSource:
         """As `_session`; empty where the process just ended."""
         options = self._address.options
         wait, stall = options.wait or WAIT, options.stall or STALL
-        deadline, silence = time.monotonic() + wait, f"gave no frame within {wait:g} s of opening it"
+        deadline, silence = time.monotonic() + wait + HEAD_START, f"gave no frame within {wait:g} s"
         while not self._closed.is_set():
             left = deadline - time.monotonic()
             if left <= 0:

@@ -53,7 +53,7 @@ class Uri:
 
     kind: str
     target: str = field(repr=False)
-    options: SourceOptions = SourceOptions()
+    options: SourceOptions = field(default_factory=SourceOptions)
 
     @property
     def live(self) -> bool:
@@ -96,7 +96,8 @@ class Uri:
     @property
     def _secrets(self) -> set[str]:
         given = self._parts[1].partition(":")[2]
-        forms = {given, unquote(given), quote(unquote(given), safe="")}
+        before = self.target.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        forms = {given, before, unquote(given), quote(unquote(given), safe="")} if "://" in self.target else set()
         return {form for form in forms if len(form) > 2}  # a shorter one would blot out half of any text
 
     @cached_property
@@ -105,14 +106,14 @@ class Uri:
         scheme, slashes, rest = self.target.partition("://")
         if self.kind in ("v4l2", "csi", "gst", "demo", "file"):
             return "", "", self.target
-        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        authority = re.split(r"[/?]", rest, maxsplit=1)[0]
         if "@" in authority:
             at = authority.rindex("@")
         elif _HOST.fullmatch(authority):
             at = -1
         else:  # a password with a '/' in it: its '@' is the first one that a host follows
             ats = (match.start() for match in re.finditer("@", rest))
-            at = next((i for i in ats if _HOST.fullmatch(re.split(r"[/?#]", rest[i + 1 :], maxsplit=1)[0])), -1)
+            at = next((i for i in ats if _HOST.fullmatch(re.split(r"[/?]", rest[i + 1 :], maxsplit=1)[0])), -1)
         return scheme + slashes, rest[: max(at, 0)], rest[at + 1 :]
 
 

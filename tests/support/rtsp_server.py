@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 DEBIANS_PYTHON = "/usr/bin/python3"
-USER, PASSWORD = "viewer", "p@ss/w#rd 1"
+USER, PASSWORD = "viewer", "p@ss#w rd:1"
 
 
 class Server:
@@ -78,11 +78,10 @@ def main() -> None:
     import cv2
     import gi
 
-    gi.require_version("GstApp", "1.0")
-    gi.require_version("GstRtspServer", "1.0")
-    from gi.repository import GLib, Gst, GstRtsp, GstRtspServer
-
+    for name in ("Gst", "GstApp", "GstRtsp", "GstRtspServer"):
+        gi.require_version(name, "1.0")
     from burnt import burn
+    from gi.repository import GLib, Gst, GstRtsp, GstRtspServer
 
     parser = argparse.ArgumentParser()
     parser.add_argument("clip")

@@ -93,11 +93,10 @@ def test_what_is_wrong_is_said_in_one_line(text, words):
 def test_any_text_is_a_source_or_an_error_in_one_line(text):
     try:
         uri = parse(text)
-    except FcnEdgeError as error:
-        assert str(error)
-    else:
-        assert uri.quoted
-        assert uri.hide(text) is not None
+    except FcnEdgeError:
+        return
+    assert uri.quoted
+    assert "\n" not in uri.hide(text)
 
 
 TYPED = st.text(st.characters(min_codepoint=32, max_codepoint=0x17F, exclude_characters="%"), min_size=3, max_size=20)
@@ -120,10 +119,11 @@ class TestSecrets:
             assert password not in uri.hide(text)
 
     @given(TYPED)
-    @example("p@ss:w%rd".replace("%", "!"))
+    @example("p@ss#w rd:1")
+    @example("p/w#d")
     def test_the_password_arrives_as_it_was_typed(self, password):
-        assume(not re.match(r"\d{0,5}[/?#]", password))  # reads as host, port and path
-        assume(not ("@" in password and re.search(r"[/?#]", password)))
+        assume(not re.match(r"\d{0,5}[/?]", password))  # reads as host, port and path
+        assume(not ("@" in password and re.search(r"[/?]", password)))
         split = urlsplit(parse(f"rtsp://viewer:{password}@camera.local:554/live").quoted)
 
         assert unquote(split.password or "") == password
@@ -141,7 +141,10 @@ class TestSecrets:
             ("rtsp://u:p@h/x and http://a:b@c/", "rtsp://***@h/x and http://***@c/"),
             ("http://h/x?user=admin&password=p&fps=5", "http://h/x?user=***&password=***&fps=5"),
             ("rtsp://h/user=admin_password=p_channel=1", "rtsp://h/user=***"),
-            ('rtspsrc location="rtsp://u:a b@h/x" user-pw="c d" ! a', 'rtspsrc location="rtsp://***@h/x" user-pw=*** ! a'),
+            (
+                'rtspsrc location="rtsp://u:a b@h/x" user-pw="c d" ! a',
+                'rtspsrc location="rtsp://***@h/x" user-pw=*** ! a',
+            ),
             ("https://h/live.m3u8?token=abc", "https://h/live.m3u8?token=***"),
             ("rtsp://***@h/x", "rtsp://***@h/x"),
             ("mail me@home, see http://h/x", "mail me@home, see http://h/x"),

@@ -1,7 +1,8 @@
 """Streams from networks, read by FFmpeg's libraries: RTSP, MJPEG and HLS over HTTP, MPEG-TS and RTP over UDP.
 
-What a library buffers becomes the age of every frame that follows, so demuxers are told to keep nothing,
-decoders to hold nothing back, and a decoder that falls behind skips what no other picture needs.
+What waits somewhere becomes the age of every frame that follows, so demuxers wait for no packet, decoders hold no
+picture back, and one that falls behind skips what no other picture needs. What was read while probing is kept all the
+same: it begins with a key frame, and the next one may be ten seconds away.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from urllib.parse import urlsplit
 import av
 import av.container
 import numpy as np
+from av import error as faults
+from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.error import FFmpegError
 
@@ -59,13 +62,13 @@ class StreamCapture:
         self.pixel_aspect = self.stream.sample_aspect_ratio or Fraction(1)
         codec = self.stream.codec_context
         codec.thread_type = "SLICE"  # FRAME holds a frame back for each thread
-        codec.flags |= int(av.codec.context.Flags.low_delay)
+        codec.flags |= int(Flags.low_delay)
         if uri.options.hardware not in (None, "auto", "none"):
             self.notes.append(f"{uri.name}: decoded by {uri.options.hardware}.")
         # Segments bring many frames at once, and a file all: those are shown when they are due.
         paced = container.format.name.startswith("hls") or bool(container.duration)
         self.finite = bool(container.duration)
-        container.flags &= ~int(av.container.Flags.gen_pts)  # PyAV sets it; it may wait for packets to come
+        container.flags &= ~av.container.Flags.gen_pts.value  # PyAV sets it; it may wait for packets to come
         self.frames = self._when_due() if paced else self._newest()
 
     def read(self) -> Shot | None:
@@ -159,16 +162,18 @@ class Backlog:
 
 def _open(uri: Uri) -> av.container.InputContainer:
     wait = uri.options.wait or WAIT
-    # Below the limit of whoever started this process, so that the reason is told here.
-    limits: dict[str, Any] = {"timeout": (0.8 * wait, None), "hwaccel": _hardware(uri)}
+    limits: dict[str, Any] = {"timeout": (wait, None), "hwaccel": _hardware(uri)}
     url, options = _address(uri)
+    began = time.monotonic()
     try:
         if uri.kind == "rtp" and (description := _description(uri)):
             options["protocol_whitelist"] = "udp,rtp"
             return av.open(io.BytesIO(description.encode()), "r", "sdp", options, **limits)
         return av.open(url, "r", None, options, **limits)
     except FFmpegError as error:
-        raise SourceError(f"{uri.name}: {_reason(uri, error, 0.8 * wait)}") from error
+        silent = time.monotonic() - began > 0.99 * wait  # RTSP calls what was cut short invalid data
+        reason = f"did not answer within {wait:g} s." if silent else _reason(uri, error)
+        raise SourceError(f"{uri.name}: {reason}") from error
     except (ValueError, RuntimeError, NotImplementedError) as error:  # how PyAV says no to a hardware decoder
         raise SourceError(f"{uri.name}: {uri.hide(str(error))}") from error
 
@@ -177,7 +182,6 @@ def _address(uri: Uri) -> tuple[str, dict[str, str]]:
     """The URL as FFmpeg wants it, and what it is asked to do with it."""
     latency = round(1e6 * (uri.options.latency or 0))
     options = {
-        "fflags": "nobuffer",
         "probesize": str(PROBE_BYTES),
         "analyzeduration": str(round(1e6 * PROBE_SECONDS)),
         "max_delay": str(latency),
@@ -227,27 +231,27 @@ def _description(uri: Uri) -> str | None:
     return "\r\n".join([*lines, ""])
 
 
-def _reason(uri: Uri, error: FFmpegError, limit: float = 0) -> str:
+def _reason(uri: Uri, error: FFmpegError) -> str:
     """What went wrong and how to mend it; FFmpeg's own words hold the URL, so they are not used."""
     host = urlsplit(uri.quoted).hostname or uri.kind
-    if isinstance(error, av.error.HTTPUnauthorizedError):
-        ask = f"wants a user and password, as in {uri.kind}://USER:PASSWORD@HOST."
+    if isinstance(error, faults.HTTPUnauthorizedError):
+        ask = "wants a user and a password. Write them before its host, as in USER:PASSWORD@HOST."
         return "refused this user and password." if uri.credentials else ask
-    if isinstance(error, av.error.HTTPForbiddenError):
+    if isinstance(error, faults.HTTPForbiddenError):
         return "does not permit this (403). Check user, password and the limit on viewers."
-    if isinstance(error, av.error.HTTPNotFoundError):
+    if isinstance(error, faults.HTTPNotFoundError):
         return "has nothing under this path (404). Look its address up in the camera's manual."
-    if isinstance(error, (av.error.HTTPClientError, av.error.HTTPServerError)):
+    if isinstance(error, (faults.HTTPClientError, faults.HTTPServerError)):
         return f"answered with an error: {error.strerror}."
-    if isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
-        return f"did not answer within {limit:g} s."
-    if isinstance(error, av.error.ConnectionRefusedError):
+    if isinstance(error, (faults.ExitError, faults.TimeoutError)):
+        return "does not answer. Check its address, and whether it is on."
+    if isinstance(error, faults.ConnectionRefusedError):
         return "nothing listens there. Check address and port, and whether the camera is on."
-    if isinstance(error, av.error.EOFError):
+    if isinstance(error, faults.EOFError):
         return "the stream ended."
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, faults.InvalidDataError):
         return "sends nothing that is a video stream."
-    if isinstance(error, (av.error.ProtocolNotFoundError, av.error.DemuxerNotFoundError)):
+    if isinstance(error, (faults.ProtocolNotFoundError, faults.DemuxerNotFoundError)):
         return f"this PyAV cannot read it: {error.strerror}."
     with contextlib.suppress(OSError):  # FFmpeg calls a name that does not resolve an input/output error
         socket.getaddrinfo(host, None)
