@@ -1,16 +1,21 @@
 """How near `fcn-edge run` comes to what the machine allows.
 
-    python benchmarks/pipeline.py VIDEO [--photo PHOTO] [--memory-frames 3000]
+    python benchmarks/pipeline.py VIDEO [--live 20] [--photo PHOTO] [--memory-frames 3000]
 
 Each stage is measured alone: frames a second of wall time, and CPU seconds a frame over all threads. No
 pipeline of these stages can be faster than its slowest stage alone, nor than cores / (CPU seconds a
 frame of all stages together); the smaller of the two is the bound that the real rate is held against.
+
+With --live the video then plays at its own rate as a camera does, captured by a process of its own, for so
+many seconds; its rate is a third bound. Told is the age of a frame when it was written, from its delivery by the
+capture backend, in milliseconds and in frame times of the rate that was achieved.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -27,7 +32,7 @@ from pathlib import Path
 from fcn_edge.segmenter import Segmentation, Segmenter
 from fcn_edge.video.frames import Frame
 from fcn_edge.video.painter import Painter
-from fcn_edge.video.pipeline import Limits, Tally, process
+from fcn_edge.video.pipeline import Feed, Limits, process
 from fcn_edge.video.recording import VideoSink
 from fcn_edge.video.sinks import Result
 from fcn_edge.video.sources import open_source
@@ -89,14 +94,32 @@ class Stages:
 
     def all(self) -> float:
         """Frames a second of the real pipeline, from the first frame asked for to the closed file."""
-        tally = Tally()
         before = time.perf_counter()
-        with open_source(self.video) as source, VideoSink(self.folder / "all.mp4", source, True, "") as sink:
-            process(source, self.segmenter, self.painter, [sink], Limits(), threading.Event(), tally)
+        tally = self.run(str(self.video), Limits()).tally
         return tally.frames / (time.perf_counter() - before)
 
+    def run(self, source: str, limits: Limits) -> Feed:
+        with open_source(source) as opened:
+            feed = Feed(opened, self.painter, [VideoSink(self.folder / "all.mp4", opened, True, "")])
+            process([feed], self.segmenter, limits, threading.Event())
+        return feed
 
-def speed(video: Path, threads: int | None, folder: Path) -> None:
+
+def live(stages: Stages, seconds: float, bound: float) -> None:
+    """Age and rate of the video as a camera."""
+    feed = stages.run(f"{stages.video}#live", Limits(seconds=seconds))
+    rate, age = feed.tally.fps, feed.tally.age
+    bound = min(bound, float(feed.source.rate or math.inf))
+    print(f"as a camera: {rate:.1f} fps of {float(feed.source.rate or 0):.1f}, {feed.dropped} dropped, "
+          f"{feed.tally.lost} lost by the sink; fraction of the bound: {rate / bound:.3f} (target 0.9)")  # fmt: skip
+    for percent, target in ((50, ""), (95, " (target 2.5)"), (99, "")):
+        taken = age.percentile(percent)
+        print(f"  age p{percent}: {1e3 * taken:.0f} ms, {taken * rate:.2f} frame times{target}")
+    stages_ms = ", ".join(f"{name} {1e3 * spread.percentile(50):.1f}" for name, spread in feed.tally.spreads.items())
+    print(f"  ms a frame, p50: {stages_ms}")
+
+
+def speed(video: Path, threads: int | None, folder: Path, live_seconds: float) -> None:
     cores = len(os.sched_getaffinity(0))
     with Segmenter(threads=threads) as segmenter:
         stages = Stages(video, segmenter, folder)
@@ -114,6 +137,8 @@ def speed(video: Path, threads: int | None, folder: Path) -> None:
             name: Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
             for name, costs in rounds.items()
         }
+        if live_seconds:
+            live(stages, live_seconds, bound(middle, cores))
     print(f"{'stage alone':12} {'wall ms':>8} {'CPU ms':>8} {'fps':>8}")
     for name, measured in middle.items():
         print(f"{name:12} {1e3 * measured.wall:8.2f} {1e3 * measured.cpu:8.2f} {1 / measured.wall:8.1f}")
@@ -151,14 +176,14 @@ def peak(video: str, out: str) -> None:
 def growth(frames: str, out: str) -> None:
     sizes: dict[int, float] = {}
 
-    def note(tally: Tally) -> None:
-        if tally.frames in (200, int(frames)):
+    def note(feed: Feed) -> None:
+        if feed.tally.frames in (200, int(frames)):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            sizes[tally.frames] = pages * resource.getpagesize() / 2**20
+            sizes[feed.tally.frames] = pages * resource.getpagesize() / 2**20
 
-    with Segmenter() as segmenter, open_source("demo:") as source, VideoSink(Path(out), source, True, "") as sink:
-        limits = Limits(frames=int(frames))
-        process(source, segmenter, Painter(segmenter.spec), [sink], limits, threading.Event(), Tally(), note)
+    with Segmenter() as segmenter, open_source("demo:") as source:
+        feed = Feed(source, Painter(segmenter.spec), [VideoSink(Path(out), source, True, "")])
+        process([feed], segmenter, Limits(frames=int(frames)), threading.Event(), note)
     print(json.dumps(list(sizes.values())))
 
 
@@ -184,10 +209,11 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="for the cold start; left out where absent")
     parser.add_argument("--memory-frames", type=int, default=0, help="length of the run that must not grow, as 3000")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--live", type=float, default=0, metavar="SECONDS", help="play the video as a camera, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        speed(arguments.video, arguments.threads, folder)
+        speed(arguments.video, arguments.threads, folder, arguments.live)
         if arguments.photo:
             start_up(arguments.photo, folder)
         if arguments.memory_frames:

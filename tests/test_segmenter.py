@@ -266,6 +266,60 @@ class TestStream:
             assert segmenter(red).labels[0, 0] == 3
             assert result.labels[0, 0] == 0
 
+    def test_a_result_is_not_kept_waiting_for_a_frame_that_is_not_there_yet(self, make: Make) -> None:
+        asked = []
+
+        def frames() -> Iterator[np.ndarray | None]:
+            for frame in (blocks(16, 16), None, None, blocks(16, 16)):
+                asked.append(frame)
+                yield frame
+
+        stream = make().stream(frames())
+        next(stream)
+        assert len(asked) == 2
+        assert len(list(stream)) == 1
+
+
+class TestBatches:
+    """Frames of several sources, computed together where they can be."""
+
+    SIZES = ((16, 32), (16, 32), (32, 16), (16, 32), (16, 32), (16, 32), (16, 32), (16, 32), (1, 1))
+
+    @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+    def test_results_come_in_order_and_equal_those_one_by_one(self, make: Make, backend: str) -> None:
+        pytest.importorskip(backend)
+        frames = [random_frames(*size, 3, seed=seed) for seed, size in enumerate(self.SIZES)]
+        segmenter = make(backend=backend)
+        results = segmenter.segment_batch(frames)
+        assert [result.frame is frame for result, frame in zip(results, frames, strict=True)] == [True] * len(frames)
+        for result, frame in zip(results, frames, strict=True):
+            np.testing.assert_array_equal(result.labels, segmenter(frame).labels)
+
+    @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+    def test_a_file_that_takes_one_frame_at_a_time_is_given_one(self, make: Make, tmp_path: Path, backend: str) -> None:
+        onnx, _ = pytest.importorskip("onnx"), pytest.importorskip(backend)
+        path = write_onnx(tmp_path / "one.onnx")
+        model = onnx.load(path)
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        onnx.save(model, path)
+        segmenter = make(path, backend=backend)
+        frames = [random_frames(16, 32, 3, seed=seed) for seed in range(5)]
+        for result, frame in zip(segmenter.segment_batch(frames), frames, strict=True):
+            np.testing.assert_array_equal(result.labels, segmenter(frame).labels)
+
+    def test_each_frame_is_steadied_by_its_own(self, make: Make) -> None:
+        seen: dict[str, list[int]] = {"a": [], "b": []}
+
+        def steady(name: str) -> Callable[..., np.ndarray]:
+            return lambda scores, frame, ending: seen[name].append(int(frame[0, 0, 0])) or scores
+
+        frames = [np.full((16, 16, 3), level, np.uint8) for level in range(4)]
+        a, b = steady("a"), steady("b")
+        rounds = [[(frames[0], a), (frames[1], b)], None, [(frames[2], b)], [(frames[3], a)]]
+        assert len(list(make().stream_batches(rounds))) == 4
+        assert seen == {"a": [0, 3], "b": [1, 2]}
+
 
 def test_scores_that_are_no_numbers_are_told_once_with_the_model(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -5,9 +5,11 @@ Nothing here imports anything heavy: `fcn-edge --help` loads every command file.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -94,6 +96,48 @@ def bar(total: int, label: str) -> Iterator[Callable[[int, str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, text="")
         yield lambda done, text: progress.update(task, completed=done, text=text)
+
+
+@contextmanager
+def building_bar() -> Iterator[Callable[[float, str], None]]:
+    """A function that moves a bar on stderr, which is not there before it is first called: most opens build nothing."""
+    with ExitStack() as stack:
+        shown: list[Callable[[int, str], None]] = []
+
+        def move(share: float, phase: str) -> None:
+            if not shown:
+                shown.append(stack.enter_context(bar(1000, "Building")))
+            shown[0](round(1000 * share), phase)
+
+        yield move
+
+
+class Interrupted:
+    """The signal that ended the run, if one did."""
+
+    number: int = 0
+
+    @property
+    def name(self) -> str | None:
+        return signal.Signals(self.number).name if self.number else None
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[Interrupted]:
+    """Within it the first SIGINT or SIGTERM sets `stop`, so that frames in flight end well; a second one kills."""
+    interrupted = Interrupted()
+
+    def note(number: int, frame: object) -> None:
+        interrupted.number = number
+        stop.set()
+        signal.signal(number, before[number])
+
+    before = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse_padding(text: str | None) -> Literal["same", "paper"] | None:

@@ -50,7 +50,6 @@ def command(
 ) -> None:
     """Measure a model: IoU, accuracy and contours at the pictures' own size, over the whole data set."""
     from fcn_edge.boundary import TOLERANCE
-    from fcn_edge.cli.running import building_bar
     from fcn_edge.data import open_data
     from fcn_edge.evaluation import evaluate
     from fcn_edge.segmenter import Segmenter
@@ -60,7 +59,7 @@ def command(
         raise UsageError("--classes names no class. Give names joined by commas, as in cat,dog.")
     opened = open_data(data, split, default="val")
     samples = opened.samples[:limit]
-    with building_bar() as building:
+    with common.building_bar() as building:
         opening = Segmenter(
             model,
             backend,

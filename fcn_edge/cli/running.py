@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fcn_edge.cli import common
 from fcn_edge.cli.summary import document, text
-from fcn_edge.errors import UsageError
 from fcn_edge.segmenter import Segmenter
 from fcn_edge.video.feed import Feed, Limits
 from fcn_edge.video.frames import Source
@@ -70,7 +67,7 @@ def run(request: Request) -> int:
         sources = [stack.enter_context(open_source(name, request.capture)) for name in request.sources]
         segmenter = stack.enter_context(_open_model(request))
         feeds = _make_feeds(request, sources, segmenter)
-        interrupted = stack.enter_context(stop_on_signals(stop))
+        interrupted = stack.enter_context(common.stop_on_signals(stop))
         with contextlib.ExitStack() as served:
             if request.page is not None:
                 _serve(request.page, feeds, segmenter, served)
@@ -93,7 +90,7 @@ def run(request: Request) -> int:
 
 def _open_model(request: Request) -> Segmenter:
     scores = request.stable or request.drawing.heat is not None
-    with building_bar() as building:
+    with common.building_bar() as building:
         return Segmenter(**request.model, scores=scores, progress=building)
 
 
@@ -125,7 +122,7 @@ def _serve(page: Page, feeds: list[Feed], segmenter: Segmenter, stack: contextli
 
 
 def _add_sinks(
-    request: Request, feeds: list[Feed], segmenter: Segmenter, stop: threading.Event, interrupted: Interrupted
+    request: Request, feeds: list[Feed], segmenter: Segmenter, stop: threading.Event, interrupted: common.Interrupted
 ) -> None:
     """Opens what each feed writes to; where one of them cannot be, none is left open."""
     spec = segmenter.spec
@@ -144,34 +141,6 @@ def _add_sinks(
                 opened.push(sink)
             feed.sinks = [*sinks, *feed.sinks]
         opened.pop_all()
-
-
-class Interrupted:
-    """The signal that ended the run, if one did."""
-
-    number: int = 0
-
-    @property
-    def name(self) -> str | None:
-        return signal.Signals(self.number).name if self.number else None
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[Interrupted]:
-    """Within it the first SIGINT or SIGTERM sets `stop`, so that frames in flight end well; a second one kills."""
-    interrupted = Interrupted()
-
-    def note(number: int, frame: object) -> None:
-        interrupted.number = number
-        stop.set()
-        signal.signal(number, before[number])
-
-    before = {int(number): signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -197,20 +166,6 @@ def progress_bar(feeds: list[Feed], frames: int | None) -> Iterator[Callable[[Fe
         yield move
 
 
-@contextlib.contextmanager
-def building_bar() -> Iterator[Callable[[float, str], None]]:
-    """A function that moves a bar on stderr, which is not there before it is first called: most opens build nothing."""
-    with contextlib.ExitStack() as stack:
-        shown: list[Callable[[int, str], None]] = []
-
-        def move(share: float, phase: str) -> None:
-            if not shown:
-                shown.append(stack.enter_context(common.bar(1000, "Building")))
-            shown[0](round(1000 * share), phase)
-
-        yield move
-
-
 def report(told: dict[str, Any], json: bool) -> None:
     if json:
         common.print_json(told)
@@ -227,11 +182,3 @@ def _leave(status: int, line: str) -> NoReturn:
     tell(line)
     sys.stdout.flush()
     os._exit(status)
-
-
-def check_names(sources: tuple[str, ...], out: tuple[str, ...]) -> None:
-    """Raises UsageError where one thing is named twice."""
-    for option, names in (("--source", sources), ("--out", out)):
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None and (option != "--source" or not Path(twice).exists()):
-            raise UsageError(f"{option} {twice}: is named twice.")

@@ -73,7 +73,9 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
 
 def _problems(feed: Feed) -> list[str]:
     source, tally = feed.source, feed.tally
-    nothing = [f"{source.uri}: no frame could be read."] if not (tally.frames or source.problems or tally.errors) else []
+    nothing = (
+        [f"{source.uri}: no frame could be read."] if not (tally.frames or source.problems or tally.errors) else []
+    )
     return [*source.problems, *map(str, tally.errors), *nothing]
 
 
@@ -92,7 +94,9 @@ def text(told: dict[str, Any]) -> str:
     ]
     if not told["trained"]:
         lines.append("  UNTRAINED weights: the labels mean nothing")
-    watched = {each["where"] for account in told.get("sources", [told]) for each in account["deliveries"] if each["live"]}
+    watched = {
+        each["where"] for account in told.get("sources", [told]) for each in account["deliveries"] if each["live"]
+    }
     lines += [f"  wrote {where}" for where in told["outputs"] if where not in watched]
     lines += [f"  {note}" for note in told["notes"]]
     if told["interrupted"]:

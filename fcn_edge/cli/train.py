@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.cli.run import stop_on_signals
 
 if TYPE_CHECKING:
     from fcn_edge.spec import Padding
@@ -177,7 +176,7 @@ def _train(session: Session, force: bool) -> None:
 def _follow(run: Generator[Progress, None, None], session: Session) -> None:
     where, said = "val" if session.val else "the samples held back", float("-inf")
     alone = session.devices * session.nodes == 1  # several processes cannot end at one step without talking of it
-    signals = stop_on_signals(threading.Event()) if alone else nullcontext()
+    signals = common.stop_on_signals(threading.Event()) if alone else nullcontext()
     with signals as interrupted, common.bar(session.steps, "Training") as show:
         for progress in run:
             speed = f"loss {progress.loss:.3f}, {progress.pictures_per_second:.0f} pictures/s"

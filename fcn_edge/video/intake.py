@@ -144,7 +144,8 @@ class Pace:
         return max(0.0, self._next - now, own - now)
 
     def took(self, frame: Frame, now: float) -> None:
-        self._next = max(self._next, now - self._interval) + self._interval
+        late = now - self._next
+        self._next = (self._next if late < self._interval else now) + self._interval  # a little late is made up for
         if self._own_time:
             start = now - float(frame.time)
             if self._start is None or start - self._start > LATE:

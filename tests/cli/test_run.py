@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -136,12 +137,14 @@ def test_untrained_weights_are_told_of_in_every_output(run, cat, tmp_path):
     assert changed[:, 0].max() < 30, "words in the top corner, and nothing else"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_with_a_playable_file_and_a_summary(tmp_path, number, status):
-    command = [*FCN_EDGE, "run", "--source", "demo:", "--out", "a.mp4", "--size", "65", "--stats", "s.jsonl"]
+@pytest.mark.parametrize(
+    ("number", "status", "source"), [(signal.SIGINT, 130, "demo:"), (signal.SIGTERM, 143, "demo:#live,size=72x128")]
+)
+def test_a_signal_ends_with_a_playable_file_and_a_summary(tmp_path, number, status, source):
+    command = [*FCN_EDGE, "run", "--source", source, "--out", "a.mp4", "--size", "65", "--stats", "s.jsonl"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not any(path.stat().st_size for path in tmp_path.glob(".a.mp4.*.part")):
+        while not any(path.read_bytes().count(b"\n") > 3 for path in tmp_path.glob("s*.jsonl")):
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
@@ -153,14 +156,54 @@ def test_a_signal_ends_with_a_playable_file_and_a_summary(tmp_path, number, stat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "s.jsonl"]
     summary = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[-1])["summary"]
     assert summary["interrupted"] == number.name
-    assert frames_in(tmp_path / "a.mp4") == summary["frames"] > 0
+    assert frames_in(tmp_path / "a.mp4") == summary["deliveries"][0]["written"] > 0
+
+
+def test_several_sources_have_outputs_of_their_own_and_one_that_breaks_costs_no_other(run, cat, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(cat, folder)
+    (folder / "broken.jpg").write_bytes(cat.read_bytes()[:5000])
+    sources = ("--source", "demo:#size=72x128", "--source", folder, "--source", "demo:#size=96x64")
+    shown = run(
+        *sources, "--out", "a.mp4", "--labels", "m", "--stats", "s.jsonl", "--frames", 12, "--size", "65", "--json"
+    )
+
+    assert shown.returncode == 1
+    assert "broken.jpg: is not a picture" in shown.stderr
+    document = json.loads(shown.stdout)
+    assert [each["frames"] for each in document["sources"]] == [12, 1, 12]
+    assert (document["frames"], document["skipped"]) == (25, 1)
+    assert [frames_in(tmp_path / f"a-{number}.mp4") for number in (1, 2, 3)] == [12, 1, 12]
+    assert [len(list((tmp_path / f"m-{number}").iterdir())) for number in (1, 2, 3)] == [12, 1, 12]
+    assert pixels(next((tmp_path / "m-3").iterdir())).shape == (96, 64, 3)
+    lines = [json.loads(line) for line in (tmp_path / "s-3.jsonl").read_text().splitlines()]
+    assert lines[-1]["summary"]["frames"] == 12
+
+
+def test_what_a_live_source_gave_is_counted_and_timed(run, tmp_path):
+    live = ("--source", "demo:#live,size=72x128,rate=60", "--frames", 15, "--size", "65")
+    shown = run(*live, "--out", "a.mkv", "--stats", "s.jsonl", "--skip", 1, "--max-fps", 20, "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    _, *lines, _ = map(json.loads, (tmp_path / "s.jsonl").read_text().splitlines())
+    assert frames_in(tmp_path / "a.mkv") == document["deliveries"][0]["written"] <= document["frames"]
+    numbers = [line["frame"] for line in lines]
+    assert len(numbers) + document["deliveries"][1]["lost"] == document["frames"] == 15
+    assert all(after - before > 1 for before, after in pairwise(numbers))
+    assert 0 < document["age_ms"]["p50"] <= document["age_ms"]["p95"] <= document["age_ms"]["max"]
+    assert document["left_out"] > 0
+    assert "ms from capture to written" in shown.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ([], 2, "name one input"),
-        (["--source", "demo:", "--camera", "0"], 2, "name one input"),
+        ([], 2, "name an input"),
+        (["--source", "demo:", "--out", "a.mp4", "--out", "a.mp4"], 2, "named twice"),
+        (["--source", "demo:", "--out", "a.mp4", "--capture", "size=huge"], 2, "size=huge"),
+        (["--source", "demo:", "--out", "a.mp4", "--segment", "often"], 2, "--segment often"),
+        (["--source", "demo:", "--out", "a.mp4", "--source", "nowhere"], 1, "no such file"),
         (["--source", "demo:"], 2, "Add --out"),
         (["--source", "demo:", "--out", "a.xyz"], 2, ".xyz is neither"),
         (["--source", "demo:", "--out", "a.png"], 2, "Name a folder"),
