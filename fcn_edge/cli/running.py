@@ -74,6 +74,9 @@ def run(request: Request) -> int:
             _add_sinks(request, feeds, segmenter, stop, interrupted)
             with progress_bar(feeds, request.limits.frames) as progress:
                 stuck = process(feeds, segmenter, request.limits, stop, progress, tell)
+            if _is_only_looked_at(request) and any(feed.tally.frames for feed in feeds) and not stop.is_set():
+                tell("everything was shown; the page stays until Ctrl-C.")
+                stop.wait()
         if not any(feed.tally.frames for feed in feeds) and not interrupted.name:
             if stuck:
                 _leave(1, str(no_frames(sources[0])))
@@ -86,6 +89,13 @@ def run(request: Request) -> int:
         if stuck:
             _leave(status, f"left behind what did not end: {', '.join(stuck)}.")
     return status
+
+
+def _is_only_looked_at(request: Request) -> bool:
+    """A page that went with the last picture of a photo would never be seen."""
+    wishes, limits = request.wishes, request.limits
+    written = wishes.out or wishes.labels or wishes.stats
+    return request.page is not None and not written and limits.frames is None and limits.seconds is None
 
 
 def _open_model(request: Request) -> Segmenter:

@@ -198,10 +198,10 @@ class _Run:
         before = self.lost.get(number)
         if since is not None and before is None:
             self.lost[number] = since
-            self.tell(f"{source.uri}: no signal for {now - since:.0f} s; looking for it again.")
+            self.tell(f"{source.trouble or f'{source.uri}: is lost.'} Looking for it again.")
         elif since is None and before is not None:
             del self.lost[number]
-            self.tell(f"{source.uri}: is back after {now - before:.0f} s.")
+            self.tell(f"{source.uri}: is back after {now - before:.1f} s.")
 
     def _stages(self) -> Iterator[tuple[str, float | None]]:
         yield "the network", self.inference.busy_since
