@@ -247,15 +247,16 @@ def clip(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def server(clip: Path) -> Iterator[Server]:
+    if reason := missing():
+        pytest.skip(reason)
+    with serving(clip) as server:
+        yield server
+
+
 @RTSP
 class TestRtsp:
-    @pytest.fixture(scope="class")
-    def server(self, clip) -> Iterator[Server]:
-        if reason := missing():
-            pytest.skip(reason)
-        with serving(clip) as server:
-            yield server
-
     def test_a_frame_is_young_when_it_is_taken(self, server):
         ages = []
         with open_source(server.url()) as source:

@@ -162,3 +162,52 @@ def test_the_demo_moves_and_always_looks_the_same():
     assert [frame.time for frame in frames] == [Fraction(n, 30) for n in range(4)]
     assert (frames[0].image == first.image).all()
     assert (frames[0].image != frames[3].image).any()
+
+
+def test_the_demo_takes_the_size_and_rate_that_are_asked_for():
+    with open_source("demo:#size=48x64,rate=10") as source:
+        frames = [frame for frame, _ in zip(source, range(3), strict=False)]
+    assert source.size == (48, 64)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert [frame.time for frame in frames] == [Fraction(n, 10) for n in range(3)]
+
+
+TURNS = {
+    "90": lambda image: np.rot90(image, -1),
+    "180": lambda image: np.rot90(image, 2),
+    "270": lambda image: np.rot90(image),
+    "horizontal": lambda image: image[:, ::-1],
+    "vertical": lambda image: image[::-1],
+}
+
+
+class TestReplay:
+    @pytest.mark.parametrize("flip", TURNS)
+    def test_a_picture_is_turned_or_mirrored(self, tmp_path, flip):
+        image = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        (frame,) = frames_of(f"{tmp_path}/a.png#flip={flip}")
+        assert (frame.image == TURNS[flip](image)).all()
+
+    def test_a_video_that_begins_again_goes_on_counting(self, make_video, levels):
+        path = make_video(frames=10, rate=Fraction(25))
+        with open_source(f"{path}#loop") as source:
+            frames = [frame for frame, _ in zip(source, range(25), strict=False)]
+        assert source.total is None
+        assert [frame.sequence for frame in frames] == list(range(25))
+        assert [frame.time for frame in frames] == [Fraction(n, 25) for n in range(25)]
+        assert [levels(frame.image) for frame in frames] == [n % 10 % 8 for n in range(25)]
+        assert len({frame.name for frame in frames}) == 25
+
+    def test_what_is_broken_is_told_once_however_often_it_comes(self, tmp_path, cat):
+        (tmp_path / "a.jpg").write_bytes(cat.read_bytes())
+        (tmp_path / "b.jpg").write_bytes(cat.read_bytes()[:5000])
+        with open_source(f"{tmp_path}#loop") as source:
+            names = [frame.name for frame, _ in zip(source, range(4), strict=False)]
+        assert names == ["a", "a_1", "a_2", "a_3"]
+        assert len(source.problems) == 1
+
+    def test_a_folder_of_broken_pictures_does_not_go_round_for_ever(self, tmp_path):
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).write_bytes(b"no picture")
+        assert frames_of(f"{tmp_path}#loop") == []

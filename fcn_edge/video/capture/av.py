@@ -31,6 +31,7 @@ from fcn_edge.video.options import WAIT
 from fcn_edge.video.uri import Uri
 
 PROBE_BYTES, PROBE_SECONDS = 1 << 20, 1.0  # to learn a stream's codec and size; FFmpeg's own 5 s age the first frames
+PROBE_FRAMES = "3"  # to learn its rate; FFmpeg's own twenty keep the first picture waiting for 0.6 s
 NO_KEY_FRAME = 3.0  # seconds after which pictures are shown without: some encoders refresh in stripes, and send none
 LATE = 0.25  # seconds behind the fastest delivery that are a backlog; a Wi-Fi hiccup is shorter
 FORGET = 0.01  # seconds a second by which the fastest delivery is forgotten: two clocks never agree
@@ -184,6 +185,7 @@ def _address(uri: Uri) -> tuple[str, dict[str, str]]:
     options = {
         "probesize": str(PROBE_BYTES),
         "analyzeduration": str(round(1e6 * PROBE_SECONDS)),
+        "fpsprobesize": PROBE_FRAMES,
         "max_delay": str(latency),
     }
     if uri.kind in ("rtsp", "rtsps"):
