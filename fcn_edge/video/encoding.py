@@ -14,12 +14,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from av.codec.context import Flags
+from av.codec.hwaccel import HWAccel
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from fcn_edge.errors import SinkError, unknown
 
@@ -29,6 +32,8 @@ from fcn_edge.errors import SinkError, unknown
 PRESET, CRF = "superfast", "23"
 SMPTE_170M, LIMITED = 6, 1  # libavutil's AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG
 BITS_A_PIXEL = 0.12  # what x264 takes at these settings, for encoders that want a bit rate
+# What PyAV raises for an encoder that does not open; the last of them a release before 18 for VAAPI.
+REFUSALS = (FFmpegError, NotImplementedError, ValueError, AttributeError)
 TRIAL_FRAMES = 8
 TRIAL_SECONDS = 8.0  # a cold start on a slow board takes 3; a driver that hangs is given up
 TRIAL_ERROR = 8.0  # mean levels of gray between what went in and what came out; x264 has 1, a green frame 60
@@ -51,7 +56,7 @@ VAAPI = Kind("h264_vaapi", {"rc_mode": "CQP", "qp": "24"}, "nv12", "/dev/dri/ren
 V4L2 = Kind("h264_v4l2m2m", nodes="/dev/video*")
 SOFTWARE = Kind("libx264", {"preset": PRESET, "crf": CRF, "forced-idr": "1"})
 HARDWARE = (NVENC, VAAPI, V4L2)
-NAMES = {"x264": SOFTWARE, "nvenc": NVENC, "vaapi": VAAPI, "v4l2m2m": V4L2}
+NAMES = {kind.name: kind for kind in (SOFTWARE, *HARDWARE)}
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,21 @@ class Timing:
 class Encoder:
     """One H.264 stream of one size, (H, W) with even sides, of which any number of files take their packets.
 
-    Raises FFmpegError, or NotImplementedError and ValueError from PyAV, where this encoder does not open.
+    Raises one of REFUSALS where this encoder does not open.
     """
 
     def __init__(self, kind: Kind, size: tuple[int, int], timing: Timing) -> None:
         self.kind = kind
         self.timing = timing
         self.waiting = 0  # frames that went in and did not come out yet
-        options = {"hwaccel": _accelerator(kind.device)} if kind.device else {}
+        options: dict[str, Any] = {"hwaccel": HWAccel(kind.device)} if kind.device else {}
         # A container that writes nothing: files that have their own encoder could not follow each other without a gap.
         self._home = av.open(os.devnull, "w", format="null")
-        self.stream = self._home.add_stream(kind.name, rate=timing.rate, **options)
-        self.stream.options = dict(kind.options)
+        stream = self._home.add_stream(kind.name, rate=timing.rate, **options)
+        assert isinstance(stream, VideoStream)
+        self.stream = stream
+        # No frame refers to a later one: FFmpeg's hybrid MP4 hides such a one where a fragment ends before it.
+        self.stream.options = {**kind.options, "bf": "0"}
         self.stream.time_base = timing.time_base
         codec = self.stream.codec_context
         codec.height, codec.width = size
@@ -100,10 +108,10 @@ class Encoder:
         self._home.close()
 
 
-def _accelerator(device: str) -> object:
-    from av.codec.hwaccel import HWAccel
-
-    return HWAccel(device)
+def check_name(wish: str) -> None:
+    """Raises UsageError where `wish` is neither "auto" nor a key of NAMES."""
+    if wish != "auto" and wish not in NAMES:
+        raise unknown("encoder", wish, ["auto", *NAMES])
 
 
 def open_encoder(wish: str, size: tuple[int, int], timing: Timing) -> tuple[Encoder, str]:
@@ -112,20 +120,19 @@ def open_encoder(wish: str, size: tuple[int, int], timing: Timing) -> tuple[Enco
     wish: "auto" or a key of NAMES.
     Raises UsageError for another name, SinkError where the named one, or none, takes this size.
     """
-    if wish != "auto" and wish not in NAMES:
-        raise unknown("encoder", wish, ["auto", *NAMES])
+    check_name(wish)
     for kind in HARDWARE if wish == "auto" else (NAMES[wish],):
         reason = _why_not(kind, size)
         if not reason:
             try:
                 return Encoder(kind, size, timing), "" if kind is SOFTWARE else f"encoded by {kind.name}"
-            except (FFmpegError, NotImplementedError, ValueError) as error:
+            except REFUSALS as error:
                 reason = str(error)
         if wish != "auto":
             raise SinkError(f"{kind.name} encodes no {size[1]}x{size[0]} here: {reason}. Leave out --encoder.")
     try:
         return Encoder(SOFTWARE, size, timing), ""
-    except (FFmpegError, ValueError) as error:
+    except REFUSALS as error:
         raise SinkError(f"no encoder here takes a video of {size[1]}x{size[0]}. Name a picture or a folder.") from error
 
 
@@ -160,10 +167,12 @@ def try_out(kind: Kind, size: tuple[int, int]) -> str:
         packets += encoder.encode(None)
         seen = list(_decoded(packets, encoder.stream.codec_context.extradata))
         encoder.close()
-    except (FFmpegError, NotImplementedError, ValueError) as error:
+    except REFUSALS as error:
         return str(error)
     if len(seen) != len(pictures):
         return f"of {len(pictures)} frames {len(seen)} came out"
+    if seen[0].shape != pictures[0].shape:
+        return f"its pictures have another size, {seen[0].shape}"
     wrong = max(float(np.abs(was.astype(int) - now).mean()) for was, now in zip(pictures, seen, strict=True))
     return f"its pictures are wrong by {wrong:.0f} levels" if wrong > TRIAL_ERROR else ""
 
@@ -186,7 +195,6 @@ def _decoded(packets: list[av.Packet], header: bytes | None) -> Iterator[np.ndar
 
 
 if __name__ == "__main__":
-    (named,) = (kind for kind in NAMES.values() if kind.name == sys.argv[1])
-    fault = try_out(named, (int(sys.argv[2]), int(sys.argv[3])))
+    fault = try_out(NAMES[sys.argv[1]], (int(sys.argv[2]), int(sys.argv[3])))
     print(fault)
     sys.exit(bool(fault))

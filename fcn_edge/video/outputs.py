@@ -11,9 +11,11 @@ from typing import Any
 
 from fcn_edge.errors import SinkError, UsageError
 from fcn_edge.spec import ModelSpec
+from fcn_edge.video.encoding import check_name
+from fcn_edge.video.film import VIDEOS
 from fcn_edge.video.frames import Source
 from fcn_edge.video.pictures import PICTURES
-from fcn_edge.video.recording import VIDEOS, VideoSink
+from fcn_edge.video.recording import VideoSink
 from fcn_edge.video.series import Cut
 from fcn_edge.video.sinks import LabelSink, PictureFolderSink, PictureSink, Sink, StatsSink, WindowSink, can_show
 from fcn_edge.video.uri import redact
@@ -27,7 +29,8 @@ class Wishes:
     """What the user wants written or shown. `window` null: where nothing else is wanted and there is a display.
 
     out: videos, pictures, folders and rtsp:// addresses. cut, encoder: of videos (see `VideoSink`).
-    served: results go to a page too, so that nothing else need be wanted. number: of the source, where there are several.
+    served: a page shows the results too, so that nothing else need be wanted.
+    number: of the source, where there are several.
     """
 
     out: tuple[str, ...] = ()
@@ -63,6 +66,7 @@ class Wishes:
             raise UsageError(
                 "there is no display, and nothing to write is named. Add --out FILE (a video or a folder), or --web."
             )
+        check_name(self.encoder)
         for out in self.out:
             _check_out(out)
         if self.cut is not None and not any(path.suffix.lower() in VIDEOS for path in self.files):
@@ -154,7 +158,7 @@ def _numbered(path: Path, number: int) -> Path:
 def _numbered_address(out: str, number: int) -> str:
     if not out.startswith(RTSP):
         return str(_numbered(Path(out), number))
-    authority, slash, path = out.removeprefix(RTSP).partition("/")
+    authority, _, path = out.removeprefix(RTSP).partition("/")
     return f"{RTSP}{authority}/{path or 'live'}-{number}"
 
 

@@ -1,18 +1,13 @@
-"""Video files that are playable at every moment, and follow each other without a gap.
+"""The overlay as video files, which follow each other without a gap.
 
-An MP4 file keeps its index in memory until it is closed, so that a kill or a power cut leaves nothing
-that plays. Here it is written in fragments of a second, each whole in itself. Where its length is bounded
-the usual index is added at the end; an endless one stays in fragments, because that index would grow for ever.
+One encoder serves all files of a recording: it holds some frames back, and an encoder for each file would stall
+where one ends and the next begins. A file takes its packets from a key frame on that was asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
-import threading
-import time
-from collections.abc import Callable
+from collections import deque
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -20,22 +15,18 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from av.container import Flags
 from av.error import FFmpegError
 from av.video.frame import PictureType
 
 from fcn_edge.errors import SinkError
 from fcn_edge.video.encoding import Encoder, Timing, open_encoder
+from fcn_edge.video.film import Disk, Film
 from fcn_edge.video.frames import Frame, Source
 from fcn_edge.video.series import Cut, Series
 from fcn_edge.video.sinks import Result, capture_time
 from fcn_edge.video.writing import Draft, make_folder, sink_errors
 
-VIDEOS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-FRAGMENT = 1.0  # seconds, the most that a kill takes; a fragment's header takes 100 bytes and a write
-SYNC_EVERY = 5.0  # seconds of a live recording that a power cut may take; without it Linux keeps 30 in memory
-PACKET_OVERHEAD = 40  # bytes that a container takes for a packet, its part of the index included
-WORTH_KEEPING = 2 * FRAGMENT  # seconds that a file must have for some of it to be on the disk
+LONGEST_GAP = 3600  # seconds that one picture of a lost source stands still in a file; MP4 can say 6 hours
 
 
 class VideoSink:
@@ -60,16 +51,16 @@ class VideoSink:
         self.timing = Timing(source.rate, source.time_base or Fraction(1, 90_000), source.pixel_aspect)
         self.series = Series(path, cut, source.live)
         self.reserved: Draft | None = None  # of the first file: says now, not after the work, what is in the way
-        if cut is None:
-            self.reserved = Draft(path, force, grows=True)
-        else:
+        if self.series.dated:
             make_folder(path.parent)
+        else:
+            self.reserved = Draft(self.series.next(datetime.min), force, grows=True)
         self.disk = Disk() if source.live else None
         self.encoder: Encoder | None = None
         self.film: Film | None = None
         self.size: tuple[int, int] | None = None
-        self.turn: tuple[int, datetime] | None = None  # where the next file begins: pts, and when that frame came
-        self.last = -(2**62)  # pts
+        self.turns: deque[tuple[int, datetime]] = deque()  # where files to come begin: pts, and when that frame came
+        self.last = -(2**62)  # pts: long ago
         self.kept = 0  # files
 
     def write(self, result: Result) -> None:
@@ -84,14 +75,13 @@ class VideoSink:
             raise self._given_up(error) from error
 
     def _resize(self, height: int, width: int, name: str) -> None:
-        """An encoder for the frames' first or new size; what the one before holds goes into its file."""
-        if self.size is not None:
-            if self.source.still:
-                raise SinkError(
-                    f"{self.where}: a video of pictures has one size, but {name} is {width}x{height} "
-                    f"after {self.size[1]}x{self.size[0]}. Name a folder instead."
-                )
-            self._finish()
+        """From now on frames have this size; what the encoder holds of another goes into its file."""
+        self._finish()
+        if self.size is not None and self.source.still:
+            raise SinkError(
+                f"{self.where}: a video of pictures has one size, but {name} is {width}x{height} "
+                f"after {self.size[1]}x{self.size[0]}. Name a folder instead."
+            )
         even = (height + height % 2, width + width % 2)
         if even[0] < 4:
             raise SinkError(f"{self.where}: x264 takes no video of {width}x{height}. Name a picture or a folder.")
@@ -108,21 +98,24 @@ class VideoSink:
         assert self.encoder is not None
         coded = av.VideoFrame.from_numpy_buffer(_to_i420(picture), format="yuv420p")
         # A file may give two frames one time, which no encoder takes.
-        coded.pts = self.last = max(round(frame.time / self.timing.time_base), self.last + 1)
+        pts = coded.pts = max(round(frame.time / self.timing.time_base), self.last + 1)
         coded.time_base = self.timing.time_base
         if frame.duration is not None:
             coded.duration = round(frame.duration / self.timing.time_base)
-        if self.turn is None and self._is_due(coded.pts):
-            self.turn = (coded.pts, capture_time(frame))
+        if self._is_due(pts):
+            self.turns.append((pts, capture_time(frame)))
             coded.pict_type = PictureType.I
+        self.last = pts
         with sink_errors(self.series.path):
             packets = self.encoder.encode(coded)
         self._mux(packets)
 
     def _is_due(self, pts: int) -> bool:
-        """Whether the next file should begin with this frame, as the first one does."""
-        if self.film is None or self.encoder is None:
+        """Whether another file should begin with this frame, as the first one does."""
+        if (pts - self.last) * self.timing.time_base >= LONGEST_GAP:
             return True
+        if self.film is None or self.encoder is None or self.turns:
+            return not self.turns
         length = (pts - self.film.begins) * self.timing.time_base
         size = self.film.bytes + (self.encoder.waiting + 2) * self.film.largest
         return self.series.is_full(length, size)
@@ -130,10 +123,9 @@ class VideoSink:
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
             assert packet.pts is not None
-            if self.turn is not None and packet.is_keyframe and packet.pts >= self.turn[0]:
+            if self.turns and packet.is_keyframe and packet.pts >= self.turns[0][0]:
                 self._end_film()
-                self.film = self._begin_film(packet.pts, self.turn[1])
-                self.turn = None
+                self.film = self._begin_film(packet.pts, self.turns.popleft()[1])
             assert self.film is not None
             self.film.mux(packet)
         if self.disk is not None and self.film is not None:
@@ -141,8 +133,7 @@ class VideoSink:
 
     def _begin_film(self, pts: int, captured: datetime) -> Film:
         assert self.encoder is not None
-        path = self.series.next(captured)
-        draft, self.reserved = self.reserved or Draft(path, self.force, grows=True), None
+        draft, self.reserved = self.reserved or Draft(self.series.next(captured), self.force, grows=True), None
         metadata = {"comment": self.note}
         if self.source.live:
             metadata["creation_time"] = f"{captured:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -154,7 +145,10 @@ class VideoSink:
         if self.kept > 1 and self.series.cut is None:
             start = f"{self.where} goes on in "
             self.notes = [note for note in self.notes if not note.startswith(start)]
-            self._say(f"{start}{self.kept - 1} more, the last of them {path.name}: the frames changed their size.")
+            self._say(
+                f"{start}{self.kept - 1} more, the last of them {draft.path.name}: "
+                "the frames changed their size, or none came for long."
+            )
         return film
 
     def _finish(self) -> None:
@@ -164,7 +158,8 @@ class VideoSink:
                 packets = self.encoder.encode(None)
             self._mux(packets)
             self.encoder.close()
-        self.encoder = self.turn = None
+        self.encoder = None
+        self.turns.clear()
         self._end_film()
 
     def _end_film(self) -> None:
@@ -194,8 +189,7 @@ class VideoSink:
                 encoder.close()
         if film is not None:
             self.kept -= 1
-            if film.abandon():
-                error = SinkError(f"{error} What was recorded before plays: {film.draft.temporary}")
+            error = film.abandon(error)
         if not self.kept:
             self.where = ""
         return error
@@ -208,8 +202,8 @@ class VideoSink:
             self._finish()
             if self.disk is not None:
                 self.disk.close()
-        except SinkError as error:
-            raise self._given_up(error) from error
+        except SinkError as fault:
+            raise self._given_up(fault) from fault
         finally:
             if self.reserved is not None:
                 self.reserved.discard()
@@ -217,127 +211,6 @@ class VideoSink:
             self.where = ""
         elif self.series.removed:
             self._say(f"{self.where}: {self.series.removed} older ones were removed, as --segment says.")
-
-
-class Film:
-    """One file, which takes packets of one encoder from a key frame on.
-
-    begins: the first packet's time; zero: what counts as 0 in the file, both in the encoder's time base.
-    bounded: it will end before its index is large. precious: what cannot be finished is kept.
-    """
-
-    def __init__(
-        self,
-        draft: Draft,
-        encoder: Encoder,
-        metadata: dict[str, str],
-        begins: int,
-        zero: int,
-        bounded: bool,
-        precious: bool,
-    ) -> None:
-        self.draft = draft
-        self.begins, self.zero = begins, zero
-        self.precious = precious
-        self.bytes = 0
-        self.largest = 0  # packet other than a key frame
-        self.seconds = 0.0
-        self.time_base = encoder.timing.time_base
-        format = VIDEOS[draft.path.suffix.lower()]
-        # delay_moov: without it the edit list is missing that takes the encoder's delay off the times.
-        flags = "+delay_moov+hybrid_fragmented" if bounded else "+delay_moov"
-        fragments = {"movflags": flags, "frag_duration": str(round(FRAGMENT * 1e6))}
-        clusters = {"cluster_time_limit": str(round(FRAGMENT * 1e3))}
-        with sink_errors(draft.path):
-            options = clusters if format == "matroska" else fragments
-            self.container = av.open(str(draft.temporary), "w", format=format, container_options=options)
-            self.container.flags |= Flags.flush_packets.value
-            self.container.metadata.update(metadata)
-            self.container.add_stream_from_template(encoder.stream, time_base=self.time_base)
-
-    def mux(self, packet: av.Packet) -> None:
-        assert packet.pts is not None and packet.dts is not None
-        self.seconds = float((packet.pts - self.begins) * self.time_base)
-        self.bytes += packet.size + PACKET_OVERHEAD
-        if not packet.is_keyframe:
-            self.largest = max(self.largest, packet.size)
-        packet.pts -= self.zero
-        packet.dts -= self.zero
-        with sink_errors(self.draft.path):
-            self.container.mux(packet)
-
-    def finish(self) -> None:
-        try:
-            with sink_errors(self.draft.path):
-                self.container.close()
-            if self.precious:
-                to_disk(self.draft.temporary)
-            self.draft.commit()
-        except SinkError:
-            self.abandon()
-            raise
-
-    def abandon(self) -> bool:
-        """Leaves the file as it is. True where it was kept; else it is gone."""
-        with contextlib.suppress(FFmpegError, OSError):
-            self.container.close()
-        if self.precious and self.seconds >= WORTH_KEEPING:
-            return True
-        self.draft.discard()
-        return False
-
-
-class Disk:
-    """Ends files, and brings what grows to the disk, in a thread of its own: a slow card takes seconds for it."""
-
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._error: SinkError | None = None
-        self._synced = time.monotonic()
-        self._thread: threading.Thread | None = None
-
-    def do(self, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except SinkError as error:
-                self._error = self._error or error
-
-    def sync(self, path: Path) -> None:
-        """Where it is time and nothing waits."""
-        now = time.monotonic()
-        if now - self._synced >= SYNC_EVERY and self._jobs.empty():
-            self._synced = now
-            self.do(lambda: to_disk(path))
-
-    def check(self) -> None:
-        """Raises the first error, once."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def close(self) -> None:
-        """Waits for all jobs; raises their first error."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-        self.check()
-
-
-def to_disk(path: Path) -> None:
-    """What was written to `path` survives a power cut, where the file system keeps its word."""
-    with contextlib.suppress(OSError):  # the file has its final name by now, and was brought there before
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fdatasync(handle)
-        finally:
-            os.close(handle)
 
 
 def _to_i420(picture: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ import av
 import cv2
 import msgspec
 import numpy as np
-from av.error import FFmpegError
 
 from fcn_edge.errors import SinkError
 from fcn_edge.video.frames import Frame, Source
@@ -54,7 +53,9 @@ def capture_time(frame: Frame) -> datetime:
 class Sink(Protocol):
     """Takes results in order, from one thread. After a SinkError from `write` it takes no more, leaves no half file."""
 
-    wants_picture: bool
+    @property
+    def wants_picture(self) -> bool: ...
+
     live: bool  # true: shows what is now, so that it gets the newest result and loses what it was too slow for
     where: str  # for the summary; empty once nothing was kept
     notes: list[str]  # what the user should know of the output

@@ -111,7 +111,8 @@ def sink_errors(path: Path) -> Iterator[None]:
         if number is None:
             raise
         advice = ADVICE.get(number, "Name another place.")
-        raise SinkError(f"{path}: cannot be written: {os.strerror(number)}. {advice}") from error
+        reason = getattr(error, "strerror", None) or os.strerror(number)  # FFmpeg has numbers that the system lacks
+        raise SinkError(f"{path}: cannot be written: {reason}. {advice}") from error
 
 
 def mark_picture(data: bytes, note: str) -> bytes:

@@ -25,6 +25,7 @@ def test_each_of_several_sources_has_its_own_outputs(tmp_path):
         (Wishes(("a.xyz",)), "neither a video"),
         (Wishes(("http://:8081/",)), "--web serves MJPEG"),
         (Wishes(("ftp://me:secret@there/a.mp4",)), r"ftp://\*\*\*@there"),
+        (Wishes(("a.mp4",), encoder="h265"), "no encoder 'h265'"),
         (Wishes(("folder",), cut=Cut(seconds=60)), "--segment: cuts videos"),
     ],
 )

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,24 @@ class Kept:
     rate: Fraction | None = RATE
     time_base: Fraction | None = Fraction(1, 90_000)
     pixel_aspect: Fraction = Fraction(1)
+    uri: str = "kept"
+    size: tuple[int, int] | None = None
+    files: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    dropped: int = 0
+    reconnects: int = 0
+    lost_since: float | None = None
+    trouble: str | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+    def close(self) -> None: ...
 
 
 def flat(number: int, size: tuple[int, int] = (48, 64)) -> Result:
@@ -117,6 +136,23 @@ class TestOneFile:
         source = make_video(time_base=Fraction(1, 90), ticks=ticks)
         copy(source, tmp_path / "out.mp4")
         assert times(tmp_path / "out.mp4") == [Fraction(tick, 90) for tick in ticks]
+
+    @pytest.mark.parametrize("kept", [Kept(), Kept(total=1)])
+    @pytest.mark.parametrize("frames", [1, 2, 3, 10, 11, 12, 13])
+    def test_the_last_frame_is_there_however_fragments_fall(self, tmp_path, kept, frames):
+        for name, step in (("rate", 1 / RATE), ("slow", Fraction(1)), ("fast", Fraction(1, 100))):
+            with VideoSink(tmp_path / f"{name}.mp4", kept, False, NOTE) as sink:
+                for number in range(frames):
+                    sink.write(shown(flat(number).frame.image, number, number * step))
+            assert times(tmp_path / f"{name}.mp4") == [number * step for number in range(frames)]
+
+    @pytest.mark.parametrize("kept", [Kept(), Kept(total=20)])
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_source_that_does_not_begin_at_zero_keeps_its_times(self, tmp_path, kept, suffix):
+        with VideoSink(tmp_path / f"out{suffix}", kept, False, NOTE) as sink:
+            for number in range(20):
+                sink.write(shown(flat(number).frame.image, number, 5 + number / RATE))
+        assert times(tmp_path / f"out{suffix}") == [5 + n / RATE for n in range(20)]
 
     def test_frames_of_one_time_are_all_there(self, tmp_path):
         with VideoSink(tmp_path / "out.mp4", Kept(total=4), False, NOTE) as sink:
@@ -277,6 +313,25 @@ class TestSeveralFiles:
             assert (container.streams.video[0].height, container.streams.video[0].width) == (64, 80)
         assert any("goes on in 1 more" in note and "out-2.mp4" in note for note in sink.notes)
 
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_source_that_was_lost_for_hours_goes_on_in_another_file(self, tmp_path, suffix):
+        with VideoSink(tmp_path / f"out{suffix}", Kept(live=True), False, NOTE) as sink:
+            for number in range(20):
+                away = 7 * 3600 if number >= 12 else 0  # beyond what MP4 can say of one picture
+                sink.write(shown(flat(number).frame.image, number, number / RATE + away))
+        for name, held in ((f"out{suffix}", range(12)), (f"out-2{suffix}", range(12, 20))):
+            assert numbers(tmp_path / name) == [n % 8 for n in held]
+            assert times(tmp_path / name) == [n / RATE for n in range(len(held))]
+
+    def test_after_a_gap_a_file_that_is_due_begins_with_the_next_frame(self, tmp_path):
+        with VideoSink(tmp_path / "out.mp4", Kept(), False, NOTE, Cut(seconds=60)) as sink:
+            for number in range(20):
+                sink.write(shown(flat(number).frame.image, number, number / RATE + (3000 if number >= 12 else 0)))
+        first, second = (open_source(path) for path in sorted(tmp_path.iterdir()))
+        with first, second:
+            assert [source.total for source in (first, second)] == [12, 8]
+            assert [frame.time for frame in second] == [n / RATE for n in range(8)]
+
     def test_pictures_of_another_size_are_refused_and_what_was_written_stays(self, tmp_path):
         with VideoSink(tmp_path / "out.mp4", Kept(still=True, total=2), False, NOTE) as sink:
             sink.write(flat(0))
@@ -351,18 +406,30 @@ with VideoSink(Path({str(tmp_path / "out.mp4")!r}), t.Kept(live=True), False, t.
         stream = probed(tmp_path / "out.mp4")
         assert (stream["nb_read_frames"], stream["avg_frame_rate"]) == ("35", "10/1")
 
-    def test_what_a_live_source_gave_before_the_disk_was_full_stays_and_plays(self, tmp_path):
-        run = script(f"""
+    @pytest.mark.parametrize("cut", [None, Cut(seconds=100)])
+    def test_what_a_live_source_gave_before_the_disk_was_full_stays_and_plays(self, tmp_path, cut):
+        """A limit on the size of files stands for the disk; of a second, some 155 kB, the last whole one fits."""
+        run = limited(400_000, 60, tmp_path / "out.mp4", "Kept(live=True)", cut)
+        assert "cannot be written: File too large" in run.stdout, run.stderr
+        (left,) = tmp_path.iterdir()
+        assert run.stdout.strip().endswith(f"plays: {left}")
+        assert probed(left)["nb_read_frames"] == "20"
+
+    def test_a_last_fragment_that_did_not_fit_is_not_passed_over(self, tmp_path):
+        run = limited(200_000, 16, tmp_path / "out.mp4", "Kept()", None)
+        assert "cannot be written: it ended at 200000 bytes" in run.stdout, run.stderr
+        assert not list(tmp_path.iterdir())
+
+
+def limited(size: int, frames: int, path: Path, kept: str, cut: Cut | None) -> subprocess.CompletedProcess[str]:
+    """So many frames of noise to `path`, where no file may be larger than `size`."""
+    return script(f"""
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 try:
-    with VideoSink(Path({str(tmp_path / "out.mp4")!r}), t.Kept(live=True), False, t.NOTE) as sink:
-        for number in range(200):
+    with VideoSink(Path({str(path)!r}), t.{kept}, False, t.NOTE, {cut!r}) as sink:
+        for number in range({frames}):
             sink.write(t.noise(number))
 except SinkError as error:
     print(error)
 """)
-        assert "cannot be written: File too large" in run.stdout, run.stderr
-        (left,) = tmp_path.iterdir()
-        assert run.stdout.strip().endswith(f"plays: {left}")
-        assert len(times(left)) >= 10
