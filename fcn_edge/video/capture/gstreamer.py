@@ -1,7 +1,8 @@
 """GStreamer's pipelines: a Jetson's CSI cameras, decoders that only it reaches, and whatever a user writes.
 
-OpenCV reads them where it was built with GStreamer. It does not hand on why a pipeline failed; GStreamer's own log does,
-so that goes to a file in memory and the first error in it is the reason.
+OpenCV reads them where it was built with GStreamer. It does not hand on why a pipeline failed, and waits for ever for
+one that is only half there. So GStreamer itself is asked first whether it understands the pipeline, and what goes wrong
+later is taken from its log, which goes to a file in memory.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from fcn_edge.errors import SourceError
 from fcn_edge import opencv
+from fcn_edge.errors import SourceError
 from fcn_edge.video.capture.protocol import Shot
 from fcn_edge.video.uri import Uri
 
@@ -26,11 +27,12 @@ CSI_SIZE, CSI_RATE = (720, 1280), Fraction(30)  # where nothing is asked for; ev
 LATENCY = 0.1  # seconds that rtspsrc waits for packets that are late; its own habit is 2
 JETSON_DECODER = "nvv4l2decoder"  # its pictures lie in memory that only nvvidconv reads
 DECODERS = {JETSON_DECODER: (JETSON_DECODER,), "vaapi": ("vah264dec", "vaapih264dec")}  # decodebin takes them by rank
-LOG = {  # categories that carry what a pipeline line lacks, and what elements post as errors
-    "GST_DEBUG": "GST_PIPELINE:1,GST_ERROR_SYSTEM:4",
-    "GST_DEBUG_NO_COLOR": "1",
-}
-_REASON = re.compile(r"GST_PIPELINE \S+ (?P<parse>.+)|posting message: (?P<post>.+)")
+LOG = {"GST_DEBUG": "GST_ERROR_SYSTEM:4", "GST_DEBUG_NO_COLOR": "1"}  # what elements post as errors
+_POSTED = re.compile(r"posting message: (.+)")
+
+
+class _GError(ctypes.Structure):
+    _fields_ = (("domain", ctypes.c_uint32), ("code", ctypes.c_int), ("message", ctypes.c_char_p))
 
 
 class GstreamerCapture:
@@ -44,9 +46,11 @@ class GstreamerCapture:
         self.notes: list[str] = []
         self._uri = uri
         self._log = _start_log()
+        if (misunderstood := parse_error(pipeline)) is not None:
+            raise self._lost("cannot be opened", misunderstood)
         self._capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if not self._capture.isOpened():
-            raise self._lost("cannot be opened")
+            raise self._lost("cannot be opened", self._reason())
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = Fraction(rate).limit_denominator(1001) if 0 < rate < 1000 else None
 
@@ -54,11 +58,11 @@ class GstreamerCapture:
         if not self._capture.grab():
             if self._uri.kind == "gst" and self._reason() is None:
                 return None  # a pipeline over a file ends
-            raise self._lost("gives no more pictures")
+            raise self._lost("gives no more pictures", self._reason())
         captured = time.monotonic()
         done, image = self._capture.retrieve()
         if not done:
-            raise self._lost("gave a picture that OpenCV cannot read")
+            raise self._lost("gave a picture that OpenCV cannot read", self._reason())
         return Shot(self._to_bgr(image), captured)
 
     def _to_bgr(self, image: np.ndarray) -> np.ndarray:
@@ -70,16 +74,15 @@ class GstreamerCapture:
             return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
 
-    def _lost(self, what: str) -> SourceError:
-        reason = self._reason()
+    def _lost(self, what: str, reason: str | None) -> SourceError:
         told = f"{what}: {self._uri.hide(reason).rstrip('.')}." if reason else f"{what}."
         return SourceError(" ".join([f"{self._uri.name}: {told}", *_mend(self._uri, reason or "")]))
 
     def _reason(self) -> str | None:
         """The first thing that went wrong; what follows are its consequences."""
         with open(self._log, errors="replace") as log:
-            match = _REASON.search(log.read())
-        return (match["parse"] or match["post"]).strip() if match else None
+            match = _POSTED.search(log.read())
+        return match[1].strip() if match else None
 
     def close(self) -> None:
         self._capture.release()
@@ -141,18 +144,38 @@ def decodes(uri: Uri) -> bool:
 
 def has_element(name: str) -> bool:
     """Whether GStreamer has this element. Asked of the library that cv2 has loaded: its tools may not be installed."""
-    _start_log()
-    try:
-        library = ctypes.CDLL("libgstreamer-1.0.so.0")
-    except OSError:
+    library = _library()
+    if library is None:
         return False
-    library.gst_init(None, None)
     library.gst_element_factory_find.restype = ctypes.c_void_p
     return bool(library.gst_element_factory_find(name.encode()))
 
 
+def parse_error(pipeline: str) -> str | None:
+    """What GStreamer does not understand of a pipeline; None where it does."""
+    library = _library()
+    if library is None:
+        return None
+    error = ctypes.POINTER(_GError)()
+    library.gst_parse_launch.restype = ctypes.c_void_p
+    element = library.gst_parse_launch(pipeline.encode(), ctypes.byref(error))
+    if element:
+        library.gst_object_unref(ctypes.c_void_p(element))
+    return error.contents.message.decode(errors="replace") if error else None
+
+
+def _library() -> ctypes.CDLL | None:
+    _start_log()
+    try:
+        library = ctypes.CDLL("libgstreamer-1.0.so.0")
+    except OSError:
+        return None
+    library.gst_init(None, None)
+    return library
+
+
 def _start_log() -> str:
-    """The file that GStreamer's errors go to. It reads these variables when it is first used; what the user set stays."""
+    """The file that GStreamer's errors go to. It reads these variables when it starts; what the user set stays."""
     if "GST_DEBUG_FILE" not in os.environ:
         os.environ["GST_DEBUG_FILE"] = f"/proc/self/fd/{os.memfd_create('gstreamer')}"
         for name, value in LOG.items():
