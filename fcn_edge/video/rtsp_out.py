@@ -1,7 +1,7 @@
 """The overlay as an RTSP stream, for whatever plays one: a recorder, a wall of monitors, VLC.
 
-GStreamer's server does it, in a process of its own, so that neither its crash nor a viewer reaches the pipeline. Nothing is
-encoded, and one picture a second handed over, while nobody watches.
+GStreamer's server does it, in a process of its own, so that neither its crash nor a viewer reaches the pipeline. While
+nobody watches nothing is encoded, and one picture a second handed over.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import json
 import signal
 import sys
 import threading
+import time
 
 ENCODERS = {  # by preference; each is tried before it is taken, for a driver's element may be there without its device
     "nvv4l2h264enc": "nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! nvv4l2h264enc insert-sps-pps=true "
@@ -23,15 +24,27 @@ ENCODERS = {  # by preference; each is tried before it is taken, for a driver's 
     "nvh264enc": "videoconvert ! nvh264enc zerolatency=true gop-size={key} bitrate={kilobits}",
     "vah264enc": "videoconvert ! vah264enc key-int-max={key} b-frames=0 bitrate={kilobits}",
     "vaapih264enc": "videoconvert ! vaapih264enc keyframe-period={key} bitrate={kilobits}",
-    "x264enc": "x264enc tune=zerolatency speed-preset=superfast key-int-max={key} bitrate={kilobits}",
+    # One thread: others would cut each picture into slices, of which FFmpeg's players make two pictures at times.
+    "x264enc": "x264enc tune=zerolatency speed-preset=superfast threads=1 key-int-max={key} bitrate={kilobits}",
     "openh264enc": "openh264enc complexity=low gop-size={key} bitrate={bits}",
 }
-TRIAL = "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! {encoder} ! fakesink"
+TRIAL = (
+    "videotestsrc num-buffers=2 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! {encoder} ! fakesink"
+)
 TRIAL_SECONDS = 5
-HARDWARE = (*list(ENCODERS)[:4], "v4l2h264enc", "nvv4l2decoder", "nvh264dec", "vah264dec", "vaapih264dec", "v4l2h264dec")
+HARDWARE = (
+    *list(ENCODERS)[:4],
+    "v4l2h264enc",
+    "nvv4l2decoder",
+    "nvh264dec",
+    "vah264dec",
+    "vaapih264dec",
+    "v4l2h264dec",
+)
 BITS_A_PIXEL = 0.1  # 2.8 Mbit/s for 1280x720 at 30 a second
 SESSIONS = 16  # viewers at a time; all of them get the one encoder's packets
 CLEANUP_SECONDS = 5  # between looks for viewers that vanished
+REPEAT_SECONDS = 0.2  # without a new picture until the last one is shown again: players want several to begin
 VIEWER = "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true;"
 
 
@@ -99,7 +112,9 @@ class Broadcast:
         self.path = wish["path"]
         self._media = self._frames = None
         self._newest: bytes | None = None
+        self._pushed = 0.0
         self._lock = threading.Lock()
+        GLib.timeout_add(round(1e3 * REPEAT_SECONDS), self._repeat)
         factory = GstRtspServer.RTSPMediaFactory()
         factory.set_launch(f"( {launch_line(encoder, wish)} )")
         factory.set_shared(True)
@@ -113,9 +128,20 @@ class Broadcast:
         with self._lock:
             self._media = media
             self._frames = media.get_element().get_by_name("frames")
-            if self._newest is not None:  # a source that is slow, or lost, is no reason to let a viewer wait
-                self._frames.emit("push-buffer", Gst.Buffer.new_wrapped(self._newest))
         say(path=self.path, watched=True)
+        self._repeat()
+
+    def _repeat(self) -> bool:
+        """A source that is slow, or lost, is no reason to let a viewer wait."""
+        with self._lock:
+            if time.monotonic() - self._pushed >= REPEAT_SECONDS:
+                self._push()
+        return True
+
+    def _push(self) -> None:
+        if self._frames is not None and self._newest is not None:
+            self._pushed = time.monotonic()
+            self._frames.emit("push-buffer", Gst.Buffer.new_wrapped(self._newest))
 
     def _end(self, media: GstRtspServer.RTSPMedia) -> None:
         with self._lock:
@@ -127,8 +153,7 @@ class Broadcast:
     def show(self, picture: bytes) -> None:
         with self._lock:
             self._newest = picture
-            if self._frames is not None:
-                self._frames.emit("push-buffer", Gst.Buffer.new_wrapped(picture))
+            self._push()
 
 
 def launch_line(encoder: str, wish: dict) -> str:
