@@ -237,9 +237,8 @@ def _opencv(advice: list[str], board: Board | None) -> OpenCv | None:
         return None
     if len(found.wheels) > 1:
         names = " ".join(wheel.split()[0] for wheel in found.wheels)
-        advice.append(
-            f"{' and '.join(found.wheels)} overwrite each other's files: pip uninstall {names}, then install one of them"
-        )
+        both = " and ".join(found.wheels)
+        advice.append(f"{both} overwrite each other's files: pip uninstall {names}, then install one of them")
     if board and not found.gstreamer:
         advice.append(f"no CSI camera can be opened: {opencv.without_gstreamer()}")
     return found

@@ -73,7 +73,7 @@ def explain(error: ImportError) -> str | None:
         )
     if "libGL" in text or "libgthread" in text:
         return (
-            f"OpenCV does not load ({text}): sudo apt install libgl1 libglib2.0-0, or take the one that needs no display: "
+            f"OpenCV does not load ({text}): sudo apt install libgl1 libglib2.0-0, or take the one without windows: "
             "pip uninstall opencv-python, then pip install opencv-python-headless."
         )
     return None

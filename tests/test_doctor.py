@@ -57,6 +57,26 @@ def test_it_names_the_opencv_that_is_imported() -> None:
     )
 
 
+def test_gstreamers_server_is_there_with_its_encoder_or_the_packages_that_bring_it() -> None:
+    report = examine()
+    found = report.gstreamer
+    if found is None:
+        pytest.skip("GStreamer is looked for on Linux")
+    assert (found.version is None) == bool(found.problem)
+    assert found.python in text(report)
+    if found.problem:
+        assert "sudo apt install python3-gi gir1.2-gst-rtsp-server-1.0" in text(report)
+    else:
+        assert f"GStreamer    {found.version}, serves RTSP: encoder {found.encoder or 'none'}" in text(report)
+
+
+def test_a_board_whose_opencv_has_no_gstreamer_is_told_why_no_csi_camera_opens() -> None:
+    advice: list[str] = []
+    found = doctor._opencv(advice, NX)
+    assert found is not None
+    assert found.gstreamer != any(line.startswith("no CSI camera can be opened: this OpenCV") for line in advice)
+
+
 def test_it_knows_the_cpu_the_encoder_and_the_bundled_models() -> None:
     report = examine()
     assert report.machine.cores >= 1
@@ -165,7 +185,8 @@ def test_the_command_ends_well_and_its_json_is_the_report() -> None:
     machine = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     document = json.loads(machine.stdout)
     assert set(document) == {
-        "version", "machine", "backends", "tensorrt", "adapter", "opencv", "video", "cameras", "models", "advice",
+        "version", "machine", "backends", "tensorrt", "adapter", "opencv", "video", "gstreamer", "cameras", "models",
+        "advice",
     }  # fmt: skip
     assert document["machine"]["cpu"] in people.stdout
     assert (people.stderr, machine.stderr) == ("", "")

@@ -87,10 +87,18 @@ def _told(error: Exception) -> int:
         line, status = f"{error.format_message().rstrip('.')}.{hint}", 2  # type: ignore[attr-defined]
     elif isinstance(error, MemoryError):
         line, status = f"out of memory: {str(error) or 'the input is too large for this machine'}.", 1
+    elif isinstance(error, ImportError) and (mend := _explain(error)):
+        line, status = mend, 1
     else:
         raise error
     print(f"fcn-edge: {line}", file=sys.stderr)
     return status
+
+
+def _explain(error: ImportError) -> str | None:
+    from fcn_edge import opencv
+
+    return opencv.explain(error)
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
