@@ -27,7 +27,9 @@ from fcn_edge.video.uri import Uri
 
 TICKS = 90_000  # a second
 STALL_OF_SEGMENTS = 20.0  # HLS brings several seconds at once, then nothing
-FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.25, 1.5, 10.0  # so that a gap grows by half of itself, or by 10 s
+# Seconds between attempts, so that a gap grows by half of itself, or by 10 s. They begin anew after a source that
+# stayed for longer than the last one: what comes and goes at once must not cost a process each time.
+FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.25, 1.5, 10.0
 HEAD_START = 2.0  # seconds that a process has to start, and then to say itself what it waited for in vain
 AT_ONCE = 0.05  # seconds that a lost source's process has to end: it failed, or it hangs
 ATTENTION = 0.1  # seconds within which it is noticed that a silent source is wanted no more
@@ -131,8 +133,8 @@ class LiveSource:
                 left = self._lose(reason, began)
                 if left <= 0:
                     return
-                steady = self._last is not None and self._last - began > 4 * pause
-                pause = FIRST_PAUSE if steady else min(pause * GROWTH, LONGEST_PAUSE)
+                stayed = self._last is not None and self._last - began > pause
+                pause = FIRST_PAUSE if stayed else min(pause * GROWTH, LONGEST_PAUSE)
                 self._closed.wait(min(pause, left))
         except Exception as error:  # a defect here must not look like a camera that is silent
             self.problems.append(f"{self.uri}: capturing broke: {type(error).__name__}: {error}")

@@ -180,6 +180,10 @@ class TestUnreachable:
         with pytest.raises(SourceError, match=rf"{scheme}://\*\*\*@127\.0\.0\.1:\d+/x: nothing listens there"):
             open_source(f"{scheme}://viewer:geheim@127.0.0.1:{closed_port()}/x")
 
+    def test_a_decoder_that_is_not_there_is_told_with_those_that_are(self):
+        with pytest.raises(SourceError, match="hardware=magic: this PyAV has no such decoder. It has: "):
+            open_source("http://127.0.0.1/x#hardware=magic")
+
     def test_a_name_that_does_not_resolve_is_told(self):
         with pytest.raises(SourceError, match=r"its host cannot be found|gave no frame within") as caught:
             open_source("rtsp://viewer:geheim@no-such-camera.invalid/x#wait=3")

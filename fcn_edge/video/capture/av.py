@@ -255,6 +255,8 @@ def _reason(uri: Uri, error: FFmpegError) -> str:
         return "sends nothing that is a video stream."
     if isinstance(error, (faults.ProtocolNotFoundError, faults.DemuxerNotFoundError)):
         return f"this PyAV cannot read it: {error.strerror}."
+    if uri.options.hardware not in (None, "auto", "none"):
+        return f"hardware={uri.options.hardware} cannot be used here: {error.strerror}. Without it the CPU decodes."
     with contextlib.suppress(OSError):  # FFmpeg calls a name that does not resolve an input/output error
         socket.getaddrinfo(host, None)
         return f"cannot be read: {error.strerror}."
