@@ -6,8 +6,9 @@ opacity of his own and the pipeline draws for none of them. Labels travel as a g
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from fcn_edge.video.sinks import Result
 SHOWN_SIDE = 1280  # pixels of a picture's longer side on the page; downloads keep the frame's own
 JPEG_SIDE = 65_500  # the format's limit
 SHOWN_QUALITY, KEPT_QUALITY = 80, 92
-QUICK_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+GRAY, INDEXED = 0, 3  # colour types of PNG
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,38 @@ def _picture(result: Result, painter: Painter) -> np.ndarray:
 
 def jpeg(image: np.ndarray, quality: int, side: int) -> bytes:
     """uint8 (H, W, 3) BGR as JPEG, scaled down to have no side longer than this."""
-    image = _scaled(image, _within(image.shape[:2], side), cv2.INTER_AREA)
-    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    image = _scaled(image, _within(image.shape[:2], side), cv2.INTER_LINEAR)  # by area it takes five times as long
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
 
 
 def gray_png(labels: np.ndarray) -> bytes:
     """uint8 (H, W) labels as gray levels."""
-    return _encoded(".png", labels, QUICK_PNG)
+    return _png(labels, GRAY, b"")
 
 
 def palette_png(labels: np.ndarray, palette: tuple[tuple[int, int, int], ...]) -> bytes:
     """uint8 (H, W) labels as VOC keeps its masks: the pixel is the class, the palette (RGB) its colour."""
-    from PIL import Image
-
-    picture = Image.fromarray(labels)
-    picture.putpalette([value for color in palette for value in color] + [255] * 3 * (256 - len(palette)))
-    to = BytesIO()
-    picture.save(to, "PNG", compress_level=3)
-    return to.getvalue()
+    colours = bytes(value for color in palette for value in color)
+    return _png(labels, INDEXED, _chunk(b"PLTE", colours + b"\xff" * (3 * 256 - len(colours))))
 
 
-def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
-    done, data = cv2.imencode(suffix, image, options)
-    assert done
-    return data.tobytes()
+def _png(labels: np.ndarray, kind: int, palette: bytes) -> bytes:
+    """A PNG file of bytes as they are, each row behind the 0 of the filter that does nothing.
+
+    1.4 ms at 1280x720, where OpenCV 5 takes 10 and Pillow 4: what they look for, labels do not have.
+    """
+    height, width = labels.shape
+    rows = np.zeros((height, width + 1), np.uint8)
+    rows[:, 1:] = labels
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    data = zlib.compress(rows, 1)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + palette + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def _within(size: tuple[int, ...], side: int) -> tuple[int, int]:

@@ -62,8 +62,9 @@ class _Run(Collector):
 
 
 def _add(family: GaugeMetricFamily, labels: list[str], milliseconds: dict[str, float]) -> None:
-    for name, value in milliseconds.items():
-        family.add_metric([*labels, QUANTILES.get(name, name)], value / 1e3)
+    for name, quantile in QUANTILES.items():
+        if name in milliseconds:
+            family.add_metric([*labels, quantile], milliseconds[name] / 1e3)
 
 
 def exposition(hub: Hub) -> tuple[bytes, str]:

@@ -59,7 +59,7 @@ export function plot(canvas, points, classes) {
       const middle = y(below.at(-1) + share / 2) + 4;
       if (share > 0.002 && middle < lowest - 11) {
         context.fillStyle = ink;
-        context.fillText(name, right + 4, Math.max(10, middle), GUTTER - 4);
+        context.fillText(name, right + 4, Math.min(Math.max(10, middle), height - 3), GUTTER - 4);
         lowest = middle;
       }
     }
