@@ -84,7 +84,7 @@ class RtspSink:
             self._size = result.picture.shape[:2]
             server.send({"path": self._path, "rate": self._rate, **_layout(*self._size)})
         planes = _planes(result.picture, self._size)
-        server.send({"path": self._path, "bytes": planes.size}, memoryview(planes).cast("B"))
+        server.send({"path": self._path, "bytes": planes.size}, planes.data.cast("B"))
 
     def __enter__(self) -> RtspSink:
         return self

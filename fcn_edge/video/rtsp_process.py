@@ -193,6 +193,7 @@ def _reason(error: str) -> str:
 def look() -> GStreamer:
     """What GStreamer can do for a stream here."""
     python = find_python()
+    found: dict[str, Any]
     try:
         command = [python, "-I", str(PROGRAM), "--look"]
         answer = subprocess.run(command, capture_output=True, timeout=START_SECONDS, check=True)

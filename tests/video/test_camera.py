@@ -7,11 +7,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import cv2
 import pytest
 
 from fcn_edge.errors import SourceError
 from fcn_edge.video import open_source
 from fcn_edge.video.camera import _reason, check_device, formats
+from fcn_edge.video.capture.v4l2 import granted
+from fcn_edge.video.options import SourceOptions
 
 NOBODY = 65534
 
@@ -54,6 +57,14 @@ def test_what_the_system_says_is_told_apart(number, words):
 
 def test_what_cannot_be_asked_for_its_formats_has_none():
     assert formats(Path("/dev/null")) == formats(Path("/dev/video97")) == []
+
+
+def test_what_was_granted_is_said_with_what_was_asked_for_in_vain(make_video):
+    """A video file stands for the camera: OpenCV tells size, rate and format of both in the same way."""
+    capture = cv2.VideoCapture(str(make_video(size=(48, 64))))
+    assert granted(capture, SourceOptions(size=(48, 64), codec="h264")) == "gives 64x48 at 25 a second as h264"
+    in_vain = granted(capture, SourceOptions().updated("size=720x1280,rate=30"))
+    assert in_vain == "gives 64x48 at 25 a second as h264; asked for 1280x720, 30 a second, MJPG"
 
 
 @pytest.mark.camera

@@ -14,7 +14,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from av.error import FFmpegError
+from av.error import FFmpegError, HTTPNotFoundError
 from burnt import burn, burnt
 
 from fcn_edge.errors import SinkError, UsageError
@@ -44,14 +44,14 @@ def result(number: int, size: tuple[int, int] = SIZE) -> Result:
 
 
 @contextlib.contextmanager
-def showing(sink: RtspSink, size: tuple[int, int] = SIZE) -> Iterator[None]:
-    """Pictures go into the sink, 25 a second."""
+def showing(sink: RtspSink, size: tuple[int, int] = SIZE, always: int | None = None) -> Iterator[None]:
+    """Pictures go into the sink, 25 a second, numbered from 0, or with one number always."""
     over = threading.Event()
 
     def show() -> None:
         number = 0
         while not over.wait(0.04):
-            sink.write(result(number, size))
+            sink.write(result(number if always is None else always, size))
             number += 1
 
     thread = threading.Thread(target=show)
@@ -77,7 +77,7 @@ def play(url: str, frames: int) -> list[np.ndarray]:
             with av.open(url, options=PLAYER, timeout=20) as container:
                 decoded = container.decode(video=0)
                 return [next(decoded).to_ndarray(format="bgr24") for _ in range(frames)]
-        except av.error.HTTPNotFoundError:
+        except HTTPNotFoundError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -140,11 +140,11 @@ class TestServing:
     def test_several_streams_share_a_port(self):
         with RtspSink(parse_address("rtsp://:0/one"), DemoSource()) as one:
             with RtspSink(parse_address("rtsp://:0/two"), DemoSource()) as two:
-                one.write(result(1))
-                two.write(result(2))
                 assert one.where.removesuffix("one") == two.where.removesuffix("two")
-                assert [burnt(play(sink.where, 1)[0], 0) for sink in (one, two)] == [1, 2]
-            assert burnt(play(one.where, 1)[0], 0) == 1
+                with showing(one, always=1), showing(two, always=2):
+                    assert [burnt(play(sink.where, 1)[0], 0) for sink in (one, two)] == [1, 2]
+            with showing(one, always=1):
+                assert burnt(play(one.where, 1)[0], 0) == 1
 
     def test_one_path_is_not_served_twice(self):
         address = parse_address("rtsp://:0/one")
@@ -152,13 +152,13 @@ class TestServing:
             RtspSink(address, DemoSource())
 
     def test_the_password_is_asked_for_and_shown_nowhere(self):
-        with RtspSink(parse_address("rtsp://viewer:p%40ss-word@127.0.0.1:0/live"), DemoSource()) as sink:
-            sink.write(result(3))
-            address = sink.where.removeprefix("rtsp://")
+        address = parse_address("rtsp://viewer:p%40ss-word@127.0.0.1:0/live")
+        with RtspSink(address, DemoSource()) as sink, showing(sink, always=3):
+            place = sink.where.removeprefix("rtsp://")
             for login in ("", "viewer:wrong@"):
                 with pytest.raises(FFmpegError):
-                    play(f"rtsp://{login}{address}", 1)
-            assert burnt(play(f"rtsp://viewer:p%40ss-word@{address}", 1)[0], 0) == 3
+                    play(f"rtsp://{login}{place}", 1)
+            assert burnt(play(f"rtsp://viewer:p%40ss-word@{place}", 1)[0], 0) == 3
             assert "ss-word" not in " ".join([sink.where, *sink.notes, repr(sink)])
 
     def test_a_port_that_is_taken_is_one_line(self):

@@ -98,7 +98,7 @@ def _refused(options: SourceOptions, size: tuple[int, int], rate: float, codec: 
         yield f"{options.size[1]}x{options.size[0]}"
     if options.rate is not None and abs(float(options.rate) - rate) > 0.5:
         yield f"{float(options.rate):g} a second"
-    if _fourcc(options).strip() != codec:
+    if _fourcc(options).strip() != codec.upper():
         yield _fourcc(options).strip()
 
 
