@@ -16,8 +16,8 @@ def document(feeds: Sequence[Feed], segmenter: Segmenter, interrupted: str | Non
     """The keys of `--json` and of the last line of `--stats`."""
     backend = segmenter.backend
     return {
-        **_account(feeds),
-        **({"sources": [_account([feed]) for feed in feeds]} if len(feeds) > 1 else {}),
+        **_account(feeds, interrupted),
+        **({"sources": [_account([feed], interrupted) for feed in feeds]} if len(feeds) > 1 else {}),
         "model": segmenter.spec.name,
         "trained": segmenter.spec.trained,
         "backend": backend.name,
@@ -29,7 +29,7 @@ def document(feeds: Sequence[Feed], segmenter: Segmenter, interrupted: str | Non
     }
 
 
-def _account(feeds: Sequence[Feed]) -> dict[str, Any]:
+def _account(feeds: Sequence[Feed], interrupted: str | None) -> dict[str, Any]:
     """Of one source, or of several together."""
     tallies = [feed.tally for feed in feeds]
     deliveries = [delivery for tally in tallies for delivery in tally.deliveries]
@@ -56,7 +56,7 @@ def _account(feeds: Sequence[Feed]) -> dict[str, Any]:
             *(note for feed in feeds for note in feed.source.notes),
             *(note for delivery in deliveries for note in delivery.sink.notes),
         ],
-        "problems": [line for feed in feeds for line in _problems(feed)],
+        "problems": [line for feed in feeds for line in _problems(feed, interrupted)],
     }
 
 
@@ -71,12 +71,11 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _problems(feed: Feed) -> list[str]:
+def _problems(feed: Feed, interrupted: str | None) -> list[str]:
     source, tally = feed.source, feed.tally
-    nothing = (
-        [f"{source.uri}: no frame could be read."] if not (tally.frames or source.problems or tally.errors) else []
-    )
-    return [*source.problems, *map(str, tally.errors), *nothing]
+    problems = [*source.problems, *map(str, tally.errors)]
+    nothing = not problems and not tally.frames and not interrupted
+    return [f"{source.uri}: no frame could be read."] if nothing else problems
 
 
 def text(told: dict[str, Any]) -> str:

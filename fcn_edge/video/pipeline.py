@@ -28,7 +28,7 @@ from fcn_edge.video.watchdog import Watchdog, notify
 TICK = 0.1  # seconds
 PATIENCE = 20.0  # seconds that a sink may take over one result; a network drive that woke up took 9
 # Seconds after a stop by which frames under way are drawn, sinks are closed, and the last line of figures is written.
-DRAWN_BY, CLOSED_BY, ENDED_BY = 1.0, 1.6, 1.9
+DRAWN_BY, CLOSED_BY, ENDED_BY = 0.9, 1.4, 1.7
 
 log = logging.getLogger(__name__)
 
