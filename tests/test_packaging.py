@@ -158,7 +158,7 @@ def test_what_the_scripts_install_is_held_to_one_version() -> None:
     extras = PROJECT["optional-dependencies"]
     installed = [
         PROJECT["dependencies"],
-        *(extras[name] for name in ("cpu", "dev", "test", "train", "export", "litert")),
+        *(extras[name] for name in ("cpu", "dev", "test", "train", "export", "litert", "web")),
     ]
     wanted = {re.split(r"[><=;\[ ]", line)[0] for lines in installed for line in lines} - {"fcn-edge"}
     held = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)

@@ -87,7 +87,7 @@ def _png(labels: np.ndarray, kind: int, palette: bytes) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)
     rows[:, 1:] = labels
     header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    data = zlib.compress(rows, 1)
+    data = zlib.compress(rows.tobytes(), 1)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + palette + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 

@@ -128,6 +128,7 @@ function figures() {
   const lost = known.sources.filter((each) => each.state === "lost" || each.state === "standing still");
   const names = pictures.size > 1 ? `: ${lost.map((each) => each.name).join(", ")}` : "";
   if (known.ended) say("The run has ended");
+  else if (known.sources.every((each) => each.state === "ended")) say("Everything was shown");
   else if (lost.length) say(`No signal${names}`, true);
   else say(known.sources.some((each) => each.state === "starting") ? "Waiting for the first picture" : "Live");
 }
