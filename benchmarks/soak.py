@@ -153,7 +153,7 @@ def draw(samples: list[Sample], out: Path) -> None:
     frames = [each.frames for each in samples]
     memory.plot(frames, [each.megabytes for each in samples])
     memory.axvline(SETTLED, color="gray", linestyle=":")
-    memory.set_ylim(0)
+    memory.set_ylim(0, 1.1 * max(each.megabytes for each in samples))
     memory.set_ylabel("resident MB")
     counts.plot(frames, [each.threads for each in samples], label="threads")
     counts.plot(frames, [each.handles for each in samples], label="file handles")
