@@ -53,11 +53,12 @@ class Film:
         self.precious = precious
         self.packets = self.payload = 0
         self.largest = 0  # packet other than a key frame
+        self.beginning = b""
         self.whole = 0  # bytes up to which the file is known to be good
         self.seconds = 0.0
         self.time_base = encoder.timing.time_base
         format = VIDEOS[draft.path.suffix.lower()]
-        # delay_moov: without it the edit list is missing that takes the encoder's delay off the times.
+        # delay_moov: without it there is no edit list, which lets a file begin at another time than 0.
         flags = "+delay_moov+hybrid_fragmented" if bounded else "+delay_moov"
         fragments = {"movflags": flags, "frag_duration": str(round(FRAGMENT * 1e6))}
         clusters = {"cluster_time_limit": str(round(FRAGMENT * 1e3))}
@@ -90,6 +91,7 @@ class Film:
     def finish(self) -> None:
         try:
             with sink_errors(self.draft.path):
+                self._remember()
                 self.container.close()
                 written = self.draft.temporary.stat().st_size
             if written < self.payload:  # of the last fragment FFmpeg tells no error
@@ -103,16 +105,21 @@ class Film:
         except SinkError as error:
             raise self.abandon(error) from error
 
+    def _remember(self) -> None:
+        """Its first bytes as they are while it grows: closed, they tell of an index that may not have been written."""
+        if not self.beginning:
+            with self.draft.temporary.open("rb") as file:
+                self.beginning = file.read(BEGINNING)
+
     def abandon(self, error: SinkError) -> SinkError:
         """The error, after what is half was removed: the last fragment where the others come once, else the file."""
         keeps = self.precious and self.seconds >= WORTH_KEEPING
         try:
+            self._remember()
+            with contextlib.suppress(FFmpegError, OSError):
+                self.container.close()
             with self.draft.temporary.open("r+b") as file:
-                beginning = file.read(BEGINNING)
-                with contextlib.suppress(FFmpegError, OSError):
-                    self.container.close()
-                file.seek(0)
-                file.write(beginning)  # which tells of the index that could not be written
+                file.write(self.beginning)
                 file.truncate(self.whole)
         except OSError:
             keeps = False
@@ -127,7 +134,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._error: SinkError | None = None
+        self._error: Exception | None = None
         self._synced = time.monotonic()
         self._thread: threading.Thread | None = None
 
@@ -141,7 +148,7 @@ class Disk:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except SinkError as error:
+            except Exception as error:
                 self._error = self._error or error
 
     def sync(self, path: Path) -> None:

@@ -109,7 +109,7 @@ class Series:
 
     def _unused(self, stamp: str) -> Path:
         number, path = 1, self._named(stamp)
-        while path.exists() or growing_name(path).exists():
+        while growing_name(path).exists() or path.exists():  # in this order: it may get its name in between
             number += 1
             path = self._named(f"{stamp}-{number}")
         return path
