@@ -17,14 +17,14 @@ import av
 import pytest
 from burnt import BITS, burnt
 from mjpeg_server import Camera, filming
-from rtsp_server import PASSWORD, USER, Server, missing, serving
+from rtsp_server import DEBIANS_PYTHON, PASSWORD, USER, Server, missing, serving
 
 from fcn_edge.errors import SourceError
 from fcn_edge.video import Frame, open_source
 from fcn_edge.video.capture.av import Backlog
 
 PATIENCE = 60  # seconds; only a hang takes as long
-RTSP = pytest.mark.debian(**{"gst-inspect-1.0": "gstreamer1.0-tools"})
+RTSP = pytest.mark.debian(**{DEBIANS_PYTHON: "python3"})  # what else it needs, `missing` tells
 
 
 @pytest.fixture
