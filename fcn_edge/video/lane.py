@@ -47,6 +47,7 @@ class Lane:
         self.steady = feed.steady
         self.busy_since: float | None = None
         self.error: BaseException | None = None
+        self.drawn = False  # everything was handed to the sinks
         self._segmenter = segmenter
         self._board = board
         self._wake = wake
@@ -107,11 +108,6 @@ class Lane:
 
     # What is drawn, in a thread of its own.
 
-    @property
-    def drawn(self) -> bool:
-        """Everything was handed to the sinks."""
-        return not self._drawing.is_alive()
-
     def _run(self) -> None:
         look_every = LOOK_EVERY if self.feed.source.live else None
         try:
@@ -132,6 +128,7 @@ class Lane:
             for outlet in self.outlets:
                 if not isinstance(outlet.sink, StatsSink):  # its last line tells how the others ended
                     outlet.close()
+            self.drawn = True
             self._wake.set()
 
     def _draw(self, taken: Taken, segmentation: Segmentation) -> None:
