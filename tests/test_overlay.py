@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcn_edge.errors import FcnEdgeError, SpecError
-from fcn_edge.overlay import draw_legend, draw_text, heat_map, overlay
+from fcn_edge.overlay import draw_legend, draw_notice, draw_text, heat_map, overlay
 from fcn_edge.spec import VOC_CLASSES, Deconv, voc_palette
 
 PALETTE = voc_palette(21)
@@ -152,6 +152,21 @@ def test_drawing_works_on_a_part_of_a_picture():
     assert (image[100:300, 100:300] != 200).any()
     image[100:300, 100:300] = 200
     assert (image == 200).all()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("text", ["", "no signal for 12 s", "a line that is far too long for a small picture " * 3])
+def test_a_notice_dims_all_and_stands_in_the_middle(size, text):
+    image = np.full((*size, 3), 200, np.uint8)
+    draw_notice(image, text)
+    written = (image > 70).any(axis=2)  # 200 dimmed
+    assert not written.all()
+    rows, columns = np.nonzero(written)
+    if text.startswith("no") and size[0] >= 180:
+        assert abs((rows.min() + rows.max()) / 2 - size[0] / 2) < 0.02 * size[0] + 2
+        assert abs((columns.min() + columns.max()) / 2 - size[1] / 2) < 0.02 * size[1] + 2
+    elif not text:
+        assert not written.any()
 
 
 def test_letters_grow_with_the_picture():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import float32, int32, void
+from numba import float32, void
 
 from fcn_edge.decode import line
 from fcn_edge.jit import kernel, readable, writable
@@ -22,10 +22,10 @@ from fcn_edge.prepare import Ending, Size
 from fcn_edge.spec import Grid
 
 MEMORY = 0.7  # the share of what is remembered where the pictures are alike
-TOLERANCE = 8.0  # gray levels of difference at which the memory counts 1/e of that
+TOLERANCE = 16.0  # gray levels of difference at which the memory counts 1/e of that
 GLANCE = 160  # pixels of the longer side of the picture that motion is found in
 SHORTEST = 32  # pixels of its shorter side: the pyramid of the flow needs them
-SIMILAR_OVER = 5  # pixels a side of the glance that differences are averaged over: noise is no motion
+SIMILAR_OVER = 3  # pixels a side of the glance that differences are averaged over: noise is no motion
 
 
 class Stable:
@@ -60,7 +60,10 @@ class Stable:
         across, down = _grid_of(glance.shape[1], glance.shape[0])
         moved = cv2.remap(before.glance, across + flow[..., 0], down + flow[..., 1], cv2.INTER_LINEAR, borderMode=EDGE)
         difference = cv2.blur(cv2.subtract(glance, moved, dtype=cv2.CV_32F), (SIMILAR_OVER, SIMILAR_OVER))
-        x, y = np.broadcast_to(columns.glance, scores.shape[1:]), np.broadcast_to(rows.glance[:, None], scores.shape[1:])
+        x, y = (
+            np.broadcast_to(columns.glance, scores.shape[1:]),
+            np.broadcast_to(rows.glance[:, None], scores.shape[1:]),
+        )
         flow = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=EDGE)
         difference = cv2.remap(difference, x, y, cv2.INTER_LINEAR, borderMode=EDGE)
         share = np.float32(self._memory) * np.exp(-np.square(difference * np.float32(1 / self._tolerance)))
@@ -151,7 +154,7 @@ def _remember(scores, memory, was_down, was_across, share, out):
                 row = column = part = np.float32(0)  # it came into view, or its motion is not a number
             row = min(max(row, np.float32(0)), np.float32(height - 1))
             column = min(max(column, np.float32(0)), np.float32(width - 1))
-            top, left = int32(row), int32(column)
+            top, left = int(row), int(column)
             bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
             v, h = row - np.float32(top), column - np.float32(left)
             corners[0, x], corners[1, x] = np.uintp(top * width + left), np.uintp(top * width + right)
