@@ -33,6 +33,7 @@ KINDS = {
     "demo": LIVE | {"size", "rate", "flip", "live"},
     "file": LIVE | {"flip", "loop", "live"},
 }
+NETWORKS = ("rtsp", "rtsps", "http", "https", "udp", "rtp")
 SECRET = (
     r"pass(?:word|wd|phrase|code)?|pwd|pw|token|secret|api[-_]?key|key|auth|sig(?:nature)?"
     r"|user(?:[-_]?(?:name|id))?|usr|login"
@@ -88,7 +89,8 @@ class Uri:
 
     def hide(self, text: str) -> str:
         """`text`, in which a library may have put this source's address, on one line without what is secret in it."""
-        text = text.replace(self.target, self.name).replace(self.quoted, self.name)
+        if self.kind in NETWORKS:  # other targets are no addresses: the 0 of csi://0 stands in any text
+            text = text.replace(self.target, self.name).replace(self.quoted, self.name)
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         return redact(" ".join(text.split()))

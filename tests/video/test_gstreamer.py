@@ -19,8 +19,8 @@ import rtsp_server
 
 from fcn_edge import opencv
 from fcn_edge.errors import SourceError
+from fcn_edge.video import open_source
 from fcn_edge.video.capture import gstreamer
-from fcn_edge.video.capture.protocol import open_capture
 from fcn_edge.video.uri import parse
 
 ROOT = Path(__file__).parents[2]
