@@ -18,6 +18,7 @@ import numpy as np
 
 from fcn_edge.boundary import TOLERANCE, BoundaryScores, contours
 from fcn_edge.data import Progress, Sample, check, read_image, read_truth, unseen
+from fcn_edge.data.reading import picture_size
 from fcn_edge.errors import DataError, unknown
 from fcn_edge.metrics import Scores, confusion, mean
 from fcn_edge.segmenter import Segmentation, Segmenter
@@ -36,7 +37,7 @@ class Evaluation:
     over: tuple[int, ...]  # indices of the classes that the means are over
     contours: np.ndarray  # int64 (C, 4), as `boundary.contours` counts them
     tolerance: float  # pixels, of those contours
-    image_pixel_accuracies: tuple[float, ...]  # of each picture; NaN where all is void
+    image_pixel_accuracies: tuple[float, ...]  # of each picture, in no order; NaN where all is void
     image_mean_ious: tuple[float, ...]  # of each picture, over the chosen classes that occur in its truth; NaN for none
     images: int
     left_out: int  # pictures that the model was trained or calibrated on
@@ -146,7 +147,7 @@ def evaluate(
     progress:      wraps the iteration over the pictures.
     truth_classes: what the masks' indices mean, all of them classes of the model; the model's own where None.
     tolerance:     of the boundary F-score, in pixels.
-    on_picture:    called with every picture's result, in their order: to keep its labels.
+    on_picture:    called with every picture's result: to keep its labels.
     Raises UsageError for a class that the model does not have, DataError where pictures and masks do not
     fit each other or the model's classes (all of them are named in the log), or where nothing is left to measure.
     """
@@ -155,7 +156,7 @@ def evaluate(
     theirs = spec.classes if truth_classes is None else tuple(truth_classes)
     table = _table(theirs, spec.classes, spec.name)
     check(samples, len(theirs))
-    fresh = unseen(samples, spec)
+    fresh = _by_network_size(unseen(samples, spec), segmenter)
     if not fresh:
         raise DataError(f"{spec.name} was trained or calibrated on all {len(samples)} pictures: name others.")
     tally = _Tally(len(spec.classes), over, tolerance)
@@ -244,6 +245,16 @@ def _indices(names: tuple[str, ...], chosen: Sequence[str] | None) -> tuple[int,
         if name not in names:
             raise unknown("class", name, names)
     return tuple(dict.fromkeys(names.index(name) for name in chosen))
+
+
+def _by_network_size(samples: Sequence[Sample], segmenter: Segmenter) -> list[Sample]:
+    """Those of one size together: a runtime that compiles for each size keeps a few, and a data set has many."""
+
+    def network_size(sample: Sample) -> tuple[int, int]:
+        width, height = picture_size(sample.image)
+        return segmenter.network_size((height, width))
+
+    return sorted(samples, key=network_size)
 
 
 def _read_ahead(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

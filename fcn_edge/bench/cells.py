@@ -18,6 +18,7 @@ from fcn_edge.bench.candidates import Planned
 from fcn_edge.bench.messages import Opened
 from fcn_edge.bench.schema import Accuracy, Cell, Data, Energy, Latency, Layer, Memory, Roofline, Throughput
 from fcn_edge.bench.timing import Round
+from fcn_edge.runtime.files import bundled
 
 if TYPE_CHECKING:
     from fcn_edge.bench.store import Kept
@@ -189,8 +190,19 @@ def cell_of(work: Work, data: Sequence[Data], reference: Work | None) -> Cell:
         layers=(figures.layers or []) if settings.layers else [],
         roofline=figures.roofline if settings.roofline else None,
         seen=opened.seen,
+        file=None if planned.model in bundled() else shown(Path(opened.path)),
+        spec=planned.spec and shown(planned.spec),
         not_measured={**_not_asked(settings), **_why(figures, settings)},
     )
+
+
+def shown(path: Path) -> str:
+    """The path as the report has it: from the working folder where it is below that, and without the user's home."""
+    whole = path.expanduser().absolute()
+    for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if whole.is_relative_to(folder):
+            return f"{prefix}{whole.relative_to(folder).as_posix()}"
+    return str(whole)
 
 
 def _not_asked(settings: Settings) -> dict[str, str]:

@@ -172,9 +172,9 @@ def _pairs(
 
 
 def _twin(data: Data, others: Sequence[Data]) -> Data | None:
-    """The set that holds the same pictures, masks and classes."""
-    alike = (other for other in others if (other.identity, other.classes) == (data.identity, data.classes))
-    return next(alike, None)
+    """The set that holds the same pictures, masks and classes, and means over the same of them."""
+    facts = (data.identity, data.classes, data.over)
+    return next((other for other in others if (other.identity, other.classes, other.over) == facts), None)
 
 
 def _broken(base: Cell, new: Cell, latency: bool, accuracy: bool) -> str | None:
@@ -257,6 +257,6 @@ def _told(row: Row) -> str:
         verdict = "" if row.significant else ", the same"
         return f"{row.base:>11.4f}  {row.new:>11.4f}  {row.difference / POINT:+.2f} points{verdict}"
     verdict = ("slower" if row.difference > 0 else "faster") if row.significant else "not significant"
-    doubt = f"; noisy: {row.doubtful}" if row.doubtful else ""
+    doubt = "; noisy" if row.doubtful else ""  # why stands in the reports, and with --json
     figures = f"{1e3 * row.base:>8.3f} ms  {1e3 * row.new:>8.3f} ms"
     return f"{figures}  {row.difference:+.1%} ({row.low:+.1%} to {row.high:+.1%}) {verdict}{doubt}"

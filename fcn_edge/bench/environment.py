@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -50,6 +50,16 @@ def look(root: Path = ROOT, probe: bool = True) -> dict[str, float]:
     if probe:
         found[SPEED] = _speed()
     return found
+
+
+def together(
+    stretches: Sequence[tuple[dict[str, float], dict[str, float]]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """One stretch of time for several, each between two looks: what was counted in all of them, the gaps left out."""
+    before, after = dict(stretches[0][0]), dict(stretches[-1][1])
+    for key in [key for key in before if key.startswith(COUNTERS)]:
+        after[key] = before[key] + sum(_grown(*stretch, key) for stretch in stretches)
+    return before, after
 
 
 def machine(before: dict[str, float], after: dict[str, float], name: str | None = None, root: Path = ROOT) -> Machine:

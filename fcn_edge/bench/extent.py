@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fcn_edge.bench import cost, roofline
@@ -59,12 +60,19 @@ class Extent:
             return str(error)
 
     def _roof(self, device: str, precision: str) -> Roof:
-        """What the machine reaches; measured once for all cells of a precision."""
+        """What the machine reaches. Raises BackendError where that cannot be measured."""
+        return Roof(
+            self._once(f"peak-{roofline.kind(device)}-{precision}", roofline.peak, roofline.kind(device), precision),
+            self._once(f"bandwidth-{roofline.kind(device)}", roofline.bandwidth, roofline.kind(device)),
+        )
+
+    def _once(self, part: str, measure: Callable[..., float], *what: str) -> float:
+        """Measured with nothing beside it, and kept: once for all cells, so that all are held to the same figure."""
         threads = self._settings.threads or physical_cores()
-        kept, part = self._store.machine(), f"roof-{device.partition(':')[0]}-{threads}-{precision}"
-        found = kept.get(part, Roof)
+        kept, part = self._store.machine(), f"{part}-{threads}"
+        found = kept.get(part, float)
         if found is None:
-            found = self._apart.call(roofline.measure, device, [precision], threads)
+            found = self._apart.call(measure, *what, threads)
             kept.put(part, found)
         return found
 

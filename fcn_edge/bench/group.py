@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fcn_edge.bench import timing
 from fcn_edge.bench.cells import Settings, Work
 from fcn_edge.bench.energy import find_meter, measure
+from fcn_edge.bench.environment import look
 from fcn_edge.bench.subject import available_memory
 from fcn_edge.bench.timing import Round
 from fcn_edge.bench.worker import Worker
@@ -50,12 +51,14 @@ class Group:
             if self._anchor is not None:
                 self._start(self._anchor)
             left = self._fill(waiting)
+            before = look()
             for number in range(self._settings.rounds):
                 self._round(number)
             self._note_drift()
             others = [pair for pair in self._open.values() if pair[0] is not self._anchor]
             for work, worker in others:
                 self._finish(work, worker)
+            self._bench.looks.append((before, look()))
             for work, worker in sorted(others, key=lambda pair: self._bench.reference(pair[0]) is not None):
                 if work.failed is None:
                     self._bench.judge_beside(work, worker)

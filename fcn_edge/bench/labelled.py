@@ -35,12 +35,13 @@ def open_labelled(text: str, split: str | None = None, limit: int | None = None)
 def describe(
     text: str, split: str | None = None, limit: int | None = None, classes: Sequence[str] | None = None
 ) -> Data:
-    """What a report says of the set; `classes` where means are over some of its classes alone.
+    """What a report says of the set; `classes`: those that means are over; None: all.
 
     Raises as `open_data` does, and DataError where a mask cannot be read.
     """
     data = open_labelled(text, split, limit)
-    return Data(name(text, split), len(data.samples), identity(data.samples), list(classes or data.classes))
+    over = None if classes is None else list(classes)
+    return Data(name(text, split), len(data.samples), identity(data.samples), list(data.classes), over)
 
 
 def name(text: str, split: str | None = None) -> str:

@@ -46,7 +46,7 @@ class Labelled:
         for text in settings.data:
             open_labelled(text, settings.split, settings.limit)
             try:
-                sets[text] = describe(text, settings.split, settings.limit)
+                sets[text] = describe(text, settings.split, settings.limit, settings.classes)
             except DataError as error:
                 problem = str(error)
         return cls(sets, problem)
@@ -69,6 +69,7 @@ class Bench:
     force: bool = False  # measure what is there anew
     measured: bool = False  # whether anything was
     reused: bool = False  # whether anything was there
+    looks: list[tuple[dict[str, float], dict[str, float]]] = field(default_factory=list)  # around all that was timed
     _works: list[Work] = field(default_factory=list)
     _judged: set[str] = field(default_factory=set)  # keys
 

@@ -12,7 +12,7 @@ from fcn_edge import __version__
 from fcn_edge.bench import pictures, timing
 from fcn_edge.bench.candidates import Planned
 from fcn_edge.bench.cells import Settings
-from fcn_edge.bench.environment import look, machine
+from fcn_edge.bench.environment import look, machine, together
 from fcn_edge.bench.matrix import Bench, Labelled, Make, Tell
 from fcn_edge.bench.progress import Progress
 from fcn_edge.bench.schema import KIND, SCHEMA, Data, Machine, Protocol, Report, read_report, write_report
@@ -61,7 +61,7 @@ def measure(
     if session is None or force:
         session = Session(_now(), timing.overhead())
         root.put(SESSION, session)
-    before, labelled = look(), Labelled.open(settings)
+    labelled = Labelled.open(settings)
     protocol = Protocol(
         frame=settings.frame,
         threads=settings.threads,
@@ -73,7 +73,8 @@ def measure(
     )
     data = list(labelled.sets.values())
     if gate is not None:
-        gate(machine(before, before, name), protocol, data)
+        now = look()
+        gate(machine(now, now, name), protocol, data)
     bench = Bench(settings, labelled, store, make, tell, progress, force)
     cells, shown = bench.run(planned)
     report = Report(
@@ -83,7 +84,7 @@ def measure(
         begun=session.begun,
         ended=_now(),
         command=command,
-        machine=machine(before, look(), name),
+        machine=machine(*together(bench.looks or [(now := look(), now)]), name),
         protocol=protocol,
         data=data,
         cells=cells,

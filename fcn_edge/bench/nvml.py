@@ -13,13 +13,6 @@ from typing import Any
 LIBRARY = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 GRAPHICS_CLOCK, MEMORY_CLOCK = 0, 2  # nvmlClockType_t
 ON_THE_GPU = 0  # nvmlTemperatureSensors_t
-REASONS = {  # nvmlClocksEventReason: those that make a figure another one; an idle GPU and set clocks do not
-    0x4: "its power limit",
-    0x8: "its hardware's protection",
-    0x20: "its temperature",
-    0x40: "its hardware's heat protection",
-    0x80: "its power supply's brake",
-}
 LIMITS = {0: "power", 1: "heat"}  # nvmlPerfPolicyType_t, whose violations are counted in nanoseconds
 
 
@@ -60,14 +53,6 @@ class Nvml:
         """Of its memory, by all processes; None on boards whose GPU shares the host's."""
         memory = (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
         return memory[2] if self._call("nvmlDeviceGetMemoryInfo", ctypes.byref(memory)) else None
-
-    def slowed_by(self) -> list[str]:
-        """What holds its clock down right now."""
-        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            bits = self._ask(name, ctypes.c_ulonglong())
-            if bits is not None:
-                return [reason for bit, reason in REASONS.items() if int(bits) & bit]
-        return []
 
     def slowed_for(self) -> dict[str, float]:
         """Seconds since the driver was loaded that power and heat held its clock down."""

@@ -8,7 +8,7 @@ threads, and what the memory gives. (Williams, Waterman and Patterson, "Roofline
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -40,32 +40,21 @@ WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a weight
 class Roof:
     """What the CPU or the GPU of this machine reaches."""
 
-    device: str  # "CPU", "GPU"
-    peak: dict[str, float]  # operations a second by precision, a multiply-add being two
+    peak: float  # operations a second in the precision of the network, a multiply-add being two
     bandwidth: float  # bytes a second, read and written
-    reasons: dict[str, str]  # precision: why it could not be measured
 
 
-def measure(device: str, precisions: Sequence[str], threads: int | None = None) -> Roof:
-    """The roof for these precisions; some seconds for each, and the machine should do nothing else.
-
-    device: as a backend names it: "CPU: AMD EPYC, 2 threads"; its first word counts.
-    threads: as backends take them; None: one a physical core.
-    Raises BackendError where there is a GPU and nothing to reach it through.
-    """
-    device = device.partition(":")[0]
-    peaks: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for precision in dict.fromkeys(precisions):
-        try:
-            peaks[precision] = peak(device, precision, threads)
-        except BackendError as error:
-            reasons[precision] = f"the machine's own rate in {precision} is not known: {error}"
-    return Roof(device, peaks, bandwidth(threads or physical_cores()) if device == "CPU" else copy_rate(), reasons)
+def kind(device: str) -> str:
+    """ "CPU" or "GPU", of what a backend calls its device: "CPU: AMD EPYC, 2 threads"."""
+    return device.partition(":")[0]
 
 
 def peak(device: str, precision: str, threads: int | None = None) -> float:
-    """Operations a second. Raises BackendError where nothing here computes in that precision."""
+    """Operations a second; some seconds, in which the machine should do nothing else.
+
+    device: "CPU" or "GPU". threads: as backends take them; None: one a physical core.
+    Raises BackendError where nothing here computes in that precision.
+    """
     backend = next((name for name in FASTEST[device] if is_installed(name)), None)
     if backend is None:
         raise BackendError(f"it takes {' or '.join(FASTEST[device])}, and none is installed.")
@@ -94,7 +83,12 @@ def by_numpy() -> float:
     return 2 * PRODUCT**3 / _least(lambda: _timed(lambda: a @ a))
 
 
-def bandwidth(threads: int, root: Path = Path("/")) -> float:
+def bandwidth(device: str, threads: int | None = None) -> float:
+    """Bytes a second, read and written. Raises BackendError where there is a GPU and nothing to reach it through."""
+    return add_rate(threads or physical_cores()) if device == "CPU" else copy_rate()
+
+
+def add_rate(threads: int, root: Path = Path("/")) -> float:
     """Bytes a second that all threads together read and write, adding two arrays into a third.
 
     McCalpin's STREAM "add": what a processor reads of a line before it writes it is not counted.
@@ -150,14 +144,11 @@ def roofline(cost: Cost, spec: ModelSpec, network: Size, precision: str, seconds
     """
     if cost.operations is None or cost.parameters is None or cost.output is None:
         return cost.reasons.get("operations", "its operations are not known.")
-    if precision not in roof.peak:
-        return roof.reasons.get(precision, f"the machine's own rate in {precision} was not measured.")
     taken = prod(network) * 3 * np.dtype(spec.input.dtype).itemsize
     given = prod(cost.output) * (1 if spec.output.kind == "labels" else 4)
     traffic = float(cost.parameters * WIDTHS[precision] + taken + given)
-    top = roof.peak[precision]
-    reachable = min(top, roof.bandwidth * cost.operations / traffic)
-    return Roofline(cost.operations, traffic, top, roof.bandwidth, cost.operations / seconds / reachable)
+    reachable = min(roof.peak, roof.bandwidth * cost.operations / traffic)
+    return Roofline(cost.operations, traffic, roof.peak, roof.bandwidth, cost.operations / seconds / reachable)
 
 
 def _timed(run: Callable[[], object]) -> float:

@@ -56,6 +56,7 @@ class Data(Struct, frozen=True):
     images: int
     identity: str  # SHA-256 over ids and masks: the same in two reports where the set was
     classes: list[str]
+    over: list[str] | None = None  # the classes that means are over; null: all
 
 
 class Summary(Struct, frozen=True):
@@ -162,6 +163,8 @@ class Cell(Struct, frozen=True):
     layers: list[Layer] = []
     roofline: Roofline | None = None
     seen: str | None = None  # what its weights were trained on, from provenance
+    file: str | None = None  # that ran, from the folder where `command` was given; null: a bundled name
+    spec: str | None = None  # the file that describes it, likewise; null: it describes itself
     not_measured: dict[str, str] = {}  # field: why
 
 

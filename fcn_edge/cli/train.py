@@ -35,12 +35,15 @@ Variant = Annotated[
     str | None, typer.Option("--variant", help="An architecture; `fcn-edge models` lists them. Default: the recipe's.")
 ]
 RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", help="TOML with every figure of the run; the variant's own where absent.")
+    Path | None,
+    typer.Option(
+        "--recipe", help="TOML with every figure of the run, or a bundled one's name; else the variant's own."
+    ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="Pretrained .safetensors or .pth, of the network or its trunk, or a published name."
+        "--weights", help="Pretrained .safetensors or .pth, of the network or its trunk; a bundled or published name."
     ),
 ]
 Teacher = Annotated[
@@ -113,7 +116,7 @@ def command(
     figures = _recipe(recipe, variant, padding, soft=teacher is not None, int8=int8)
     opened = open_data(data, split, default="train")
     validated_on = open_data(val, default="val") if val else None
-    weights = weights or (_weights_of(int8) if int8 else None)
+    weights = _bundled(weights) if weights else _weights_of(int8) if int8 else None
     taught_by = find(teacher) if teacher else None
     _check_weights(weights)
     folder = out or project_folder(project) / "runs" / figures.variant
@@ -218,24 +221,33 @@ def _track(items: Iterable[Any], label: str, count: int | None = None) -> Iterab
 def _check_weights(weights: str | None) -> None:
     from fcn_edge.errors import ModelError, unknown
     from fcn_edge.models.published import WEIGHTS
+    from fcn_edge.runtime.files import bundled
 
     if weights is None or weights in WEIGHTS or Path(weights).is_file():
         return
     if Path(weights).suffix or Path(weights).name != weights:
         raise ModelError(f"{weights}: no such weights file.")
-    raise unknown("file and no published weights", weights, WEIGHTS)
+    raise unknown("file and no bundled or published weights", weights, (*bundled(), *WEIGHTS))
+
+
+def _bundled(weights: str) -> str:
+    """The checkpoint of a bundled name; anything else as it is."""
+    from fcn_edge.runtime.files import bundled
+
+    found = bundled().get(weights)
+    return weights if found is None or Path(weights).is_file() else str(found.with_suffix(".safetensors"))
 
 
 def _weights_of(int8: Path) -> str:
     """The bundled weights of an int8 file's variant, where none are named."""
     from fcn_edge.errors import UsageError
-    from fcn_edge.runtime.files import bundled
     from fcn_edge.training.qat import calibrated
 
     variant = calibrated(int8).variant
-    if variant not in bundled():
+    weights = _bundled(variant)
+    if weights == variant:
         raise UsageError(f"--qat {int8} wants the weights that it was made from: --weights CHECKPOINT.")
-    return str(bundled()[variant].with_suffix(".safetensors"))
+    return weights
 
 
 def _recipe(path: Path | None, variant: str | None, padding: str | None, soft: bool, int8: Path | None) -> Recipe:

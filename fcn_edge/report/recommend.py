@@ -7,6 +7,7 @@ below CLOSE counts as none, for it is within what another set of pictures would 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ class Answer:
         cell = self.cell
         if cell is None:
             return None
-        options = f"--model {cell.model} --backend {cell.backend} --precision {cell.precision} --size {cell.size}"
+        model = _word(cell.file or cell.model) + (f" --spec {_word(cell.spec)}" if cell.spec else "")
+        options = f"--model {model} --backend {cell.backend} --precision {cell.precision} --size {cell.size}"
         return f"fcn-edge run {options} --source clip.mp4 --out overlay.mp4"
 
     def document(self) -> dict[str, Any]:
@@ -72,6 +74,12 @@ class Answer:
             "doubts": self.doubts,
             "fitting": self.fitting,
         }
+
+
+def _word(path: str) -> str:
+    """For a shell, which takes ~ for the home folder only where it is not quoted."""
+    home = "~/" if path.startswith("~/") else ""
+    return home + shlex.quote(path.removeprefix(home))
 
 
 def recommend(board: Board, bounds: Bounds) -> Answer:

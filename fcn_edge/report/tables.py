@@ -142,7 +142,8 @@ def accuracy_table(board: Board, data: Data) -> Table:
             counts = [str(found.images), str(found.left_out)]
             rows.append([*who(cell), *map(figure, figures), figure(found.agreement, 4), *counts])
     head = ["mean IoU", "pixel accuracy", "boundary F", "agreement with fp32", "pictures", "left out"]
-    return _dense(Table(f"Accuracy on {data.name}", [*WHO, *head], rows, 4))
+    note = "" if data.over is None else f"Means are over {', '.join(data.over)} alone."
+    return _dense(Table(f"Accuracy on {data.name}", [*WHO, *head], rows, 4, note))
 
 
 def classes_table(board: Board, data: Data) -> Table:

@@ -60,8 +60,12 @@ def installed() -> list[str]:
 def fastest_form(path: Path, backend: str, precision: str | None, shapes: Sequence[Size] = ()) -> Path:
     """The file of a bundled model that its backend runs fastest: the int8 form where that gains; any other as it is.
 
+    PyTorch's is the checkpoint beside it.
     Arguments as `open_backend` takes them. An engine that was built of the float file goes before its int8 form.
     """
+    if backend != "auto" and path.suffix not in backend_class(backend).suffixes:
+        checkpoint = path.with_suffix(".safetensors")
+        return checkpoint if checkpoint.is_file() else path
     int8 = int8_form(path)
     if int8 is None or precision not in (None, "int8"):
         return path

@@ -138,7 +138,9 @@ def _numbers(figure: float | tuple[float, ...] | dict[str, float] | None) -> Ite
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises DataError that names the figure which is wrong."""
+    """The recipe in a TOML file, or the bundled one of that name. Raises DataError that names the figure at fault."""
+    own = folder("recipes") / f"{path}.toml"
+    path = own if own.is_file() and not path.exists() else path
     see = "See docs/train.md and recipes/fcn8s-lite.toml."
     try:
         recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)

@@ -193,7 +193,10 @@ class Session:
         samples = self.data.samples + (self.val.samples if self.val else [])
         check(samples, len(self.data.classes), lambda items: track(items, "Checking masks", len(samples)))
         if len(trained_on) < self.recipe.batch:
-            raise DataError(f"{len(trained_on)} pictures to train on, a batch of this recipe has {self.recipe.batch}.")
+            raise DataError(
+                f"{len(trained_on)} pictures to train on, a batch of this recipe has {self.recipe.batch}. "
+                "Add pictures, or set a smaller `batch` in a recipe of your own: --recipe FILE."
+            )
         parts_of(self.recipe, self.devices * self.nodes)
         met = ModelSpec("train", self.data.classes, provenance={SEEN: pictures_seen(s.image for s in trained_on)})
         kept = {sample.image for sample in unseen(held_out, met)}

@@ -235,15 +235,7 @@ def test_a_gpu_that_tells_no_power_is_a_reason(tmp_path: Path, monkeypatch: pyte
 def test_what_a_gpu_tells_comes_in_plain_units() -> None:
     told = Nvml(Library(milliwatts=70_500, celsius=61, megahertz=1_980, most_megahertz=2_100, millijoules=1))
     assert (told.watts(), told.celsius(), told.hertz(), told.most_hertz()) == (70.5, 61, 1.98e9, 2.1e9)
-    assert told.slowed_by() == []
     assert told.slowed_for() == {}
-
-
-@pytest.mark.parametrize("name", ["events", "reasons"])
-def test_what_holds_a_gpus_clock_down_is_told_by_old_drivers_too(name: str) -> None:
-    idle, power, heat = 0x1, 0x4, 0x20
-    assert Nvml(Library(**{name: idle})).slowed_by() == []
-    assert Nvml(Library(**{name: power | heat})).slowed_by() == ["its power limit", "its temperature"]
 
 
 def test_how_long_a_gpu_was_slowed_is_noise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

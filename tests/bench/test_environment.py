@@ -12,7 +12,7 @@ import pytest
 
 from fcn_edge import doctor
 from fcn_edge.bench import environment
-from fcn_edge.bench.environment import clocks, governor, look, machine, noise
+from fcn_edge.bench.environment import clocks, governor, look, machine, noise, together
 from fcn_edge.engine.board import Board
 
 Root = Callable[[Mapping[str, object]], Path]
@@ -227,3 +227,16 @@ def test_a_board_is_told_with_its_mode_and_what_its_clocks_do(monkeypatch: pytes
     assert (found.name, found.board, found.power_mode) == (board.name, board.name, "25W")
     assert found.clocks["gpu"] == "may change: sudo jetson_clocks holds it"
     assert (found.versions["l4t"], found.versions["jetpack"]) == ("36.4.3", "6.1 or 6.2")
+
+
+def test_what_happens_between_two_stretches_of_timing_is_not_counted() -> None:
+    def at(seconds: float, busy: float, load: float) -> dict[str, float]:
+        return {environment.TIME: seconds, environment.BUSY: busy, environment.OWN: 0.0, environment.LOAD: load}
+
+    quiet = [(at(0, 0, 0.1), at(100, 1, 0.2)), (at(500, 800, 2.0), at(600, 801, 0.3))]
+    before, after = together(quiet)
+    assert (before, after) == (at(0, 0, 0.1), at(200, 2, 0.3))
+    assert noise(before, after, 2) == []
+    assert noise(*together([*quiet, (at(700, 900, 0.1), at(800, 1000, 0.1))]), 2) == [
+        "other processes kept 0.34 of 2 cores busy; end them, or measure when they are done."  # 102 of 300 s
+    ]

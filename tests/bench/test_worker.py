@@ -401,7 +401,7 @@ def test_the_same_pictures_are_known_wherever_they_lie(data: Path, tmp_path: Pat
     assert (here.images, here.classes) == (2, list(tiny.SPEC.classes))
     assert here.identity == there.identity
     assert labelled.describe(str(data), limit=1).identity != here.identity
-    assert labelled.describe(str(data), classes=["red"]).classes == ["red"]
+    assert labelled.describe(str(data), classes=["red"]).over == ["red"]
     cv2.imwrite(str(tmp_path / "copy/masks/a.png"), np.zeros((8, 12), np.uint8))
     assert labelled.describe(str(tmp_path / "copy")).identity != here.identity
     (tmp_path / "copy/masks/a.png").unlink()

@@ -66,6 +66,13 @@ def test_why_is_told_with_what_was_asked_and_what_else_fits() -> None:
     assert "fcn-edge run --model large --backend openvino --precision int8 --size 513 " in text(answer)
 
 
+def test_the_line_that_runs_it_names_files_where_they_lie() -> None:
+    own = reports.cell("a.onnx", median=0.01, val=0.7, file="~/my models/a.onnx", spec="specs/a.toml")
+    answer = ask(reports.report(cells=[own]), min_miou=0.5)
+    assert answer.command
+    assert answer.command.startswith("fcn-edge run --model ~/'my models/a.onnx' --spec specs/a.toml --backend openvino")
+
+
 def test_where_nothing_fits_the_nearest_is_named() -> None:
     answer = ask(min_miou=0.75, max_latency=0.02)
     assert answer.cell is None

@@ -97,3 +97,7 @@ def test_an_engine_of_the_float_file_goes_before_its_int8_form(monkeypatch):
     assert fastest_form(float32, "auto", None) == float32
     monkeypatch.setattr(kind, "lacking", lambda path, installed, shapes: "no engine of it")
     assert fastest_form(float32, "auto", None) == int8_of("fcn8s-lite")
+
+
+def test_pytorch_runs_the_checkpoint_beside_a_bundled_model():
+    assert fastest_form(bundled()["fcn8s-lite"], "torch", None) == bundled()["fcn8s-lite"].with_suffix(".safetensors")

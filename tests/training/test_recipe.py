@@ -20,6 +20,10 @@ def test_a_bundled_recipe_is_read_and_fits_its_variants(path):
         assert recipe.padding in models.VARIANTS[variant].padding
 
 
+def test_a_bundled_recipe_is_found_by_its_name():
+    assert read_recipe(Path("camvid")) == read_recipe(RECIPES[0].parent / "camvid.toml")
+
+
 @pytest.mark.parametrize("variant", sorted(models.VARIANTS.keys() - {"tiny", "tiny-plain"}))
 def test_a_variant_has_a_bundled_recipe(variant):
     recipe = read_recipe(find_recipe(variant))

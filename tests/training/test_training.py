@@ -400,7 +400,7 @@ class TestRefusals:
             (["--recipe", "lost.toml"], "lost.toml: there is no such recipe"),
             (["--recipe", "odd.toml"], "odd.toml: a recipe has no figure named momentun"),
             (["--data", "lost"], "lost: there is no such folder"),
-            (["--weights", "nosuch"], "no published weights 'nosuch'. Known: "),
+            (["--weights", "nosuch"], "no bundled or published weights 'nosuch'. Known: "),
             (["--weights", "lost.pth"], "lost.pth: no such weights file"),
         ],
         ids=str,
