@@ -186,13 +186,13 @@ def cell_of(work: Work, data: Sequence[Data], reference: Work | None) -> Cell:
         throughput=figures.throughput,
         memory=figures.memory,
         energy=figures.energy,
-        accuracy=[found for one in data if (found := work.accuracy(one, reference)) is not None],
+        accuracy=[found for one in data if opened.trained and (found := work.accuracy(one, reference)) is not None],
         layers=(figures.layers or []) if settings.layers else [],
         roofline=figures.roofline if settings.roofline else None,
         seen=opened.seen,
         file=None if planned.model in bundled() else shown(Path(opened.path)),
         spec=planned.spec and shown(planned.spec),
-        not_measured={**_not_asked(settings), **_why(figures, settings)},
+        not_measured={**_not_asked(settings), **_why(figures, settings), **_meaningless(opened.trained)},
     )
 
 
@@ -203,6 +203,10 @@ def shown(path: Path) -> str:
         if whole.is_relative_to(folder):
             return f"{prefix}{whole.relative_to(folder).as_posix()}"
     return str(whole)
+
+
+def _meaningless(trained: bool) -> dict[str, str]:
+    return {} if trained else {"accuracy": "its weights are untrained: labels mean nothing"}
 
 
 def _not_asked(settings: Settings) -> dict[str, str]:

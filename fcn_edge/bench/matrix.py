@@ -196,6 +196,9 @@ class Bench:
             self.lost(work, str(error))
 
     def _unjudged(self, work: Work) -> dict[str, Data]:
+        opened = work.figures.opened
+        if opened is not None and not opened.trained:  # hours of a large network's time would say nothing
+            return {}
         reference = self.reference(work)
         return {text: one for text, one in self.labelled.sets.items() if work.accuracy(one, reference) is None}
 

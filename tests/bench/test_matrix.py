@@ -404,3 +404,12 @@ def test_another_thread_count_and_another_description_are_other_cells(tmp_path: 
         Store(tmp_path).cell(identity(model, "onnxruntime", "fp32", 32, None, toml, threads)) for toml, threads in ways
     ]
     assert len({each.folder for each in kept}) == 3
+
+
+def test_of_untrained_weights_speed_alone_is_measured(tmp_path: Path, data: Path) -> None:
+    noise = write_onnx(tmp_path / "noise.onnx", replace(SPEC, trained=False))
+    report, _ = run(tmp_path / "out", [planned(noise)], replace(SETTINGS, data=(str(data),)))
+    (cell,) = report.cells
+    assert cell.latency
+    assert (cell.failed, cell.accuracy, report.data[0].images) == (None, [], 2)
+    assert cell.not_measured["accuracy"] == "its weights are untrained: labels mean nothing"
