@@ -87,10 +87,8 @@ def text(told: dict[str, Any]) -> str:
     shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
     if "sources" in told:
         lines.append(f"all {len(told['sources'])} sources: {told['frames']} frames, {told['fps']:.1f} a second")
-    lines += [
-        f"  {told['model']} at {shown} (rows x columns, {told['resize']}), {told['precision']}",
-        f"  {told['choice']}",
-    ]
+    at = f" at {shown} (rows x columns, {told['resize']})" if sizes else ""  # none where it ended before a frame
+    lines += [f"  {told['model']}{at}, {told['precision']}", f"  {told['choice']}"]
     if not told["trained"]:
         lines.append("  UNTRAINED weights: the labels mean nothing")
     watched = {
@@ -108,11 +106,9 @@ def _account_text(account: dict[str, Any]) -> list[str]:
     counts = "".join(f", {account[key]} {word}" for key, word in words.items() if account[key])
     stages = ", ".join(f"{name} {mean:.1f}" for name, mean in account["stages_ms"].items())
     frames = "1 frame" if account["frames"] == 1 else f"{account['frames']} frames"
-    lines = [
-        f"{frames} of {account['source']} in {account['seconds']:.2f} s{counts}; "
-        f"after the first one {account['fps']:.1f} a second",
-        f"  ms a frame: {stages}",
-    ]
+    rate = f"; after the first one {account['fps']:.1f} a second" if account["frames"] > 1 else ""
+    lines = [f"{frames} of {account['source']} in {account['seconds']:.2f} s{counts}{rate}"]
+    lines += [f"  ms a frame: {stages}"] if stages else []
     if account["age_ms"] and account["frames"] > 1:
         age = ", ".join(f"{percent} {account['age_ms'][percent]:.0f}" for percent in PERCENTS)
         lines.append(f"  ms from capture to written: {age}")

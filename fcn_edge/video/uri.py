@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from fcn_edge.errors import SourceError, UsageError
 from fcn_edge.video.options import SourceOptions, are_options
@@ -68,9 +68,7 @@ class Uri:
             return self.target
         if self.kind in ("csi", "gst"):
             return redact(f"{self.kind}://{self.target}")
-        scheme, slashes, rest = self.target.partition("://")
-        _, at, place = rest.rpartition("@")
-        return redact(f"{scheme}{slashes}{HIDDEN if at else ''}{at}{place}")
+        return shown(self.target)
 
     @cached_property
     def credentials(self) -> tuple[str, str] | None:
@@ -125,6 +123,13 @@ def redact(text: str) -> str:
     return _SETTING.sub(rf"\1{HIDDEN}", _CREDENTIALS.sub(rf"\1{HIDDEN}@", text))
 
 
+def shown(address: str) -> str:
+    """What may be shown of one address: up to its last '@' all may be user and password, however they were written."""
+    scheme, slashes, rest = address.partition("://")
+    _, at, place = rest.rpartition("@")
+    return redact(f"{scheme}{slashes}{HIDDEN if at else ''}{at}{place}")
+
+
 def parse(text: str | os.PathLike[str], options: SourceOptions | None = None) -> Uri:
     """The source that `text` names, with the options behind its '#' over `options`.
 
@@ -138,10 +143,21 @@ def parse(text: str | os.PathLike[str], options: SourceOptions | None = None) ->
     meaningless = [name for name in options.asked if name not in KINDS[kind]]
     if meaningless:
         raise UsageError(
-            f"{redact(address)}: {meaningless[0]}= means nothing to such a source. "
+            f"{shown(address)}: {meaningless[0]}= means nothing to such a source. "
             f"It knows {', '.join(sorted(KINDS[kind]))}; write an option behind the '#' of the source that it is for."
         )
-    return Uri(kind, target, options)
+    uri = Uri(kind, target, options)
+    if kind in NETWORKS:
+        _check_place(uri)
+    return uri
+
+
+def _check_place(uri: Uri) -> None:
+    try:
+        _ = urlsplit(uri.quoted).port
+    except ValueError:
+        form = "rtsp://USER:PASSWORD@HOST:PORT/PATH; ports end at 65535, IPv6 addresses stand in brackets"
+        raise SourceError(f"{uri.name}: its host or port cannot be read. Write it as in {form}.") from None
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -174,11 +190,11 @@ def _kind(address: str) -> tuple[str, str]:
     rest = address[len(scheme) + 3 :]
     if scheme not in KINDS or scheme in ("demo", "file"):
         known = ", ".join(f"{kind}://" for kind in KINDS if kind not in ("demo", "file"))
-        raise SourceError(f"{redact(address)}: {scheme}:// is not known. Known: {known}, demo:, files and folders.")
+        raise SourceError(f"{shown(address)}: {scheme}:// is not known. Known: {known}, demo:, files and folders.")
     if scheme == "v4l2":
         return _kind(rest) if rest.isdecimal() else (scheme, rest)
     if scheme == "csi" and not (rest.isascii() and rest.isdecimal()):
-        raise SourceError(f"{address}: names no sensor. Write its number, as in csi://0.")
+        raise SourceError(f"{shown(address)}: names no sensor. Write its number, as in csi://0.")
     if not rest.strip():
-        raise SourceError(f"{address}: ends where its address should begin.")
+        raise SourceError(f"{shown(address)}: ends where its address should begin.")
     return scheme, rest if scheme in ("csi", "gst") else scheme + address[len(scheme) :]

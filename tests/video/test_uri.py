@@ -110,7 +110,7 @@ class TestSecrets:
     @example("12/34@56")
     @example("a b'c\"d")
     def test_no_password_is_shown(self, password):
-        assume(password not in "rtsp://***@camera.local:554/live")
+        assume(password not in repr(parse("rtsp://***@camera.local:554/live")) + "rtsp://***@camera.local:554/live")
         uri = parse(f"rtsp://viewer:{password}@camera.local:554/live")
 
         assert uri.name == "rtsp://***@camera.local:554/live"
@@ -157,3 +157,20 @@ class TestSecrets:
         uri = parse("gst://rtspsrc location=rtsp://h/x user-id=admin user-pw=geheim ! decodebin")
         assert "geheim" not in uri.name
         assert "geheim" in uri.target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rtsp://user:PW x@h/x#codec=h264", "foo://user:PW y@h", "foo://user:PW'y@h", "rtsp://user:PW@[::1/x"],
+)
+def test_a_refused_address_is_shown_without_its_password_however_that_is_written(text):
+    with pytest.raises(FcnEdgeError) as refused:
+        parse(text)
+    assert "PW" not in str(refused.value)
+    assert "***@" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["udp://127.0.0.1:99999", "rtsp://[::1/x", "http://cam:http/"])
+def test_a_host_or_port_that_cannot_be_is_refused_before_anybody_waits_for_it(text):
+    with pytest.raises(SourceError, match="its host or port cannot be read"):
+        parse(text)
