@@ -18,7 +18,7 @@ import numpy as np
 
 from fcn_edge.boundary import TOLERANCE, BoundaryScores, contours
 from fcn_edge.data import Progress, Sample, check, read_image, read_truth, unseen
-from fcn_edge.data.reading import picture_size
+from fcn_edge.data.reading import mask_size
 from fcn_edge.errors import DataError, unknown
 from fcn_edge.metrics import Scores, confusion, mean
 from fcn_edge.segmenter import Segmentation, Segmenter
@@ -251,8 +251,8 @@ def _by_network_size(samples: Sequence[Sample], segmenter: Segmenter) -> list[Sa
     """Those of one size together: a runtime that compiles for each size keeps a few, and a data set has many."""
 
     def network_size(sample: Sample) -> tuple[int, int]:
-        width, height = picture_size(sample.image)
-        return segmenter.network_size((height, width))
+        assert sample.mask is not None  # as `check` saw; and that it has its picture's size, which takes longer to read
+        return segmenter.network_size(mask_size(sample.mask))
 
     return sorted(samples, key=network_size)
 

@@ -63,6 +63,15 @@ def read_mask(path: Path) -> np.ndarray:
         raise DataError(f"{path}: {_why_unread(path, 'a mask')}.") from error
 
 
+def mask_size(path: Path) -> tuple[int, int]:
+    """(H, W) as the head of the file says. Raises DataError where that cannot be read."""
+    try:
+        with Image.open(path) as mask:
+            return mask.height, mask.width
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: {_why_unread(path, 'a mask')}.") from error
+
+
 @cache
 def truth_of_stored(void: int) -> np.ndarray:
     """uint8 (256,): what a number in a mask means where `void` is void too."""
