@@ -96,11 +96,6 @@ class Tally:
         return {**self.stages, "write": Spread.of(delivery.write for delivery in self.deliveries)}
 
     @property
-    def stage_means(self) -> dict[str, float]:
-        """Seconds a frame."""
-        return {name: spread.mean for name, spread in self.spreads.items()}
-
-    @property
     def age(self) -> Spread:
         """Seconds from a frame's capture until a sink had written it, over all sinks."""
         return Spread.of(delivery.age for delivery in self.deliveries)

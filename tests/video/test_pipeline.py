@@ -147,7 +147,7 @@ def test_a_file_loses_no_frame_and_keeps_order(make_video, segmenter, levels):
     assert [levels(result.frame.image) for result in sink.results] == [n % 8 for n in range(20)]
     assert all(result.labels.shape == (48, 64) for result in sink.results)
     assert all(result.picture.shape == (48, 64, 3) for result in sink.results)
-    assert set(tally.stage_means) == {"read", "prepare", "infer", "decode", "draw", "write"}
+    assert set(tally.spreads) == {"read", "prepare", "infer", "decode", "draw", "write"}
     assert {spread.count for spread in tally.spreads.values()} == {20}
     assert tally.age.count == tally.deliveries[0].written == 20
     assert tally.age.percentile(50) >= tally.spreads["infer"].percentile(50)
