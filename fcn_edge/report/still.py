@@ -148,4 +148,7 @@ def _log(axes: Any) -> None:
 
 
 def _legend(figure: Any) -> None:
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    """Below the axes, in as many columns as the longest name leaves room for."""
+    longest = max((len(text) for text in figure.axes[0].get_legend_handles_labels()[1]), default=0)
+    columns = int(figure.get_figwidth() / (0.4 + 0.061 * longest))  # inches: symbol and gaps, a letter of 8 points
+    figure.legend(loc="outside lower center", ncols=min(4, max(1, columns)), fontsize=8)
