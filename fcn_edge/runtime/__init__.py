@@ -24,12 +24,15 @@ BACKENDS = {  # for each kind of file the fastest first, as benchmarks/latency.p
     "litert": "fcn_edge.runtime.litert:LiteRt",
     "torch": "fcn_edge.runtime.torch:Torch",
 }
+SERVERS = {  # which compute elsewhere what is asked for by name, and are no choice of `auto`
+    "triton": "fcn_edge.runtime.triton:Triton",
+}
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 def names() -> list[str]:
     """What `backend` may be."""
-    return ["auto", *BACKENDS]
+    return ["auto", *BACKENDS, *SERVERS]
 
 
 def backend_class(name: str) -> Any:
@@ -40,9 +43,10 @@ def backend_class(name: str) -> Any:
     (whether it builds for minutes what it runs: then `lacking()` says why `auto` does not take it for a file; else
     `gains_from_int8()` whether an int8 file is faster on this machine than the float one).
     """
-    if name not in BACKENDS:
+    known = {**BACKENDS, **SERVERS}
+    if name not in known:
         raise unknown("backend", name, names())
-    module, attribute = BACKENDS[name].split(":")
+    module, attribute = known[name].split(":")
     return getattr(import_module(module), attribute)
 
 
@@ -71,7 +75,7 @@ def fastest_form(path: Path, backend: str, precision: str | None, shapes: Sequen
         return path
     if precision == "int8":
         return int8
-    for name in names()[1:] if backend == "auto" else [backend]:
+    for name in BACKENDS if backend == "auto" else [backend]:
         kind = backend_class(name)
         if path.suffix not in kind.suffixes or not is_installed(name):
             continue
@@ -106,7 +110,8 @@ def open_backend(
     building = (shapes, progress)
     if backend != "auto":
         kind = backend_class(backend)
-        _check_suffix(path, kind.suffixes, backend)
+        if backend not in SERVERS:
+            _check_suffix(path, kind.suffixes, backend)
         opened = kind(path, spec, precision, threads, *(building if kind.compiles else ()))
         return opened, f"{backend}: asked for"
     return _fastest(path, spec, precision, threads, building)

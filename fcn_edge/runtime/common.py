@@ -113,11 +113,12 @@ def first_line(error: BaseException) -> str:
 class Worker:
     """Runs a blocking call in order on a thread of its own, which overlaps where the call releases the GIL.
 
-    seconds: how long the output that was last returned took to compute.
+    end: called last, on that thread. seconds: how long the output that was last returned took to compute.
     """
 
-    def __init__(self, run: Callable[[Array], Array]) -> None:
+    def __init__(self, run: Callable[[Array], Array], end: Callable[[], None] | None = None) -> None:
         self._run = run
+        self._end = end
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fcn-edge-infer")
         self._pending: deque[Future[tuple[Array, float]]] = deque()
         self.seconds = 0.0
@@ -133,6 +134,9 @@ class Worker:
 
     def close(self) -> None:
         self._pending.clear()
+        if self._end is not None:
+            self._pool.submit(self._end)
+            self._end = None
         self._pool.shutdown()
 
     def _timed(self, frames: Array) -> tuple[Array, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from fcn_edge.errors import ModelError, SpecError, unknown
 from fcn_edge.runtime.onnx_file import MODEL_GRAPH, MODEL_METADATA, fields_of, strings
-from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json
+from fcn_edge.spec import METADATA_KEY, ModelSpec, from_json, from_toml
 
 INT8 = ".int8.onnx"
 PICKLES = (".pth", ".pt")
@@ -47,6 +47,23 @@ def find(model: str | Path) -> Path:
     if path.suffix or path.name != str(model):
         raise ModelError(f"{path}: no such model file.")
     raise unknown("bundled model", str(model), names)
+
+
+def look_up(
+    model: str | Path, spec: ModelSpec | Path | str | None = None, url: str | None = None
+) -> tuple[Path, ModelSpec]:
+    """Where a model is, and what it is: a file that `find` finds, or what the server at `url` serves by that name.
+
+    spec: describes it in the place of what it says itself: a ModelSpec or a TOML file. Raises as `find` and `read_spec`
+    do, and as `fcn_edge.runtime.triton.find_served`.
+    """
+    described = spec if isinstance(spec, ModelSpec | None) else from_toml(Path(spec))
+    if url is not None:
+        from fcn_edge.runtime.triton import find_served
+
+        return find_served(url, str(model), described)
+    path = find(model)
+    return path, described or read_spec(path)
 
 
 def newest_checkpoints(project: Path) -> dict[str, Path]:

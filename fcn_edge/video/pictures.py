@@ -23,14 +23,23 @@ PICTURE_RATE = Fraction(25)  # pictures a second where a folder of them becomes 
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """The picture at `path` as uint8 (H, W, 3) BGR, upright, without alpha.
+    """The picture at `path` as uint8 (H, W, 3) BGR, upright, without alpha. Raises SourceError."""
+    return decode_picture(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> np.ndarray:
+    """What is in the file, uint8 (N,), as `decode_picture` takes it. Raises SourceError."""
+    try:
+        return np.fromfile(path, np.uint8)  # not cv2.imread: it cannot tell a missing file from a broken one
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def decode_picture(path: Path, data: np.ndarray) -> np.ndarray:
+    """The picture in `data`, which was read from `path`, as uint8 (H, W, 3) BGR, upright, without alpha.
 
     OpenCV turns gray, palette, CMYK and 16-bit pictures into 8-bit colour. Raises SourceError.
     """
-    try:
-        data = np.fromfile(path, np.uint8)  # not cv2.imread: it cannot tell a missing file from a broken one
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}.") from error
     if not data.size:
         raise SourceError(f"{path}: is empty (0 bytes).")
     if _png_is_cut_off(data):

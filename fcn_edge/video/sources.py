@@ -19,6 +19,7 @@ from fcn_edge.video.options import SourceOptions
 from fcn_edge.video.uri import Uri, parse
 
 KNOWN = "Name a photo, a folder, a video file, demo:, a camera or a stream."
+LISTS = (".txt", ".lst", ".list")  # a path a line: what --on takes
 
 
 def open_source(uri: str | os.PathLike[str], options: SourceOptions | None = None) -> Source:
@@ -66,6 +67,8 @@ def _open_file(uri: str, path: Path) -> Source:
 
     if path.suffix.lower() in PICTURES:
         return PictureSource(uri, [path])
+    if path.suffix.lower() in LISTS:
+        raise SourceError(f"{uri}: is a list of pictures. Add --on local, which takes one.")
     from fcn_edge.video.files import VideoSource
 
     return VideoSource(uri, path)
