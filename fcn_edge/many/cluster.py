@@ -82,19 +82,14 @@ def cluster(on: str, workers: int | None, job: Job) -> Iterator[Crew]:
     """The workers at `on`: of this machine, started for this run ("local"), or of a cluster (ray://HOST:PORT).
 
     workers: how many; null: one a core, or one a GPU for a backend that wants one.
-    Raises UsageError where `on` is neither, BackendError where Ray is missing or nobody answers.
+    Raises as `reach` does, and BackendError where Ray fails or the cluster has another fcn-edge.
     """
+    reach(on)
     distant = on.startswith(DISTANT)
-    if not distant and on != LOCAL:
-        raise UsageError(f"--on {on}: is neither local nor an address like ray://HOST:10001.")
     gpu = job.model["backend"] in ON_GPU
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     ray = library("ray", INSTALL)
-    library("ray.data", INSTALL)
     with _told(on), ExitStack() as stack:
         if distant:
-            _reach(on)
             stack.callback(ray.shutdown)
             with _own_signals():
                 ray.init(on, **HOW)
@@ -136,8 +131,18 @@ def _reason(error: BaseException) -> str:
     return first_line(error)
 
 
-def _reach(on: str) -> None:
-    """Raise BackendError where nobody listens: Ray's client would try for half a minute, and then say little."""
+def reach(on: str) -> None:
+    """Raise UsageError where `on` is no address, BackendError where Ray is missing or nobody listens there.
+
+    Ray's client would try for half a minute, and then say little.
+    """
+    if on != LOCAL and not on.startswith(DISTANT):
+        raise UsageError(f"--on {on}: is neither local nor an address like ray://HOST:10001.")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    library("ray", INSTALL)
+    if on == LOCAL:
+        return
     host, _, port = on.removeprefix(DISTANT).partition("/")[0].rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"--on {on}: is no address. Write ray://HOST:PORT; the port is 10001 where none was chosen.")

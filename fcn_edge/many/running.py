@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fcn_edge.errors import BackendError
-from fcn_edge.many.cluster import cluster
+from fcn_edge.many.cluster import cluster, reach
 from fcn_edge.many.manifest import Header, Manifest, Record
 from fcn_edge.many.pictures import Picture
 from fcn_edge.many.work import Job
@@ -72,6 +72,7 @@ def do(
     what was done until then stays, and is not done again by the next run.
     """
     start = time.monotonic()
+    reach(on)  # before anything is written
     with Manifest(job.folder, header, job.force) as manifest:
         missing = [picture for picture in pictures if not manifest.is_done(picture)]
         outcome = Outcome(len(pictures), manifest.path, before=len(pictures) - len(missing))

@@ -77,7 +77,7 @@ def make_job(
     telling = {name: value for name, value in options.items() if name not in ELSEWHERE}
     text = msgspec.json.encode([fcn_edge.__version__, content, spec, telling])
     mark = hashlib.sha256(text).hexdigest()[:16]
-    folders = [folder and os.path.abspath(folder) for folder in (out, labels)]
+    folders = [None if folder is None else os.path.abspath(folder) for folder in (out, labels)]
     job = Job(model, drawing, *folders, force, mark)
     return job, Header(note(spec.name, spec.trained), spec.name, spec.trained, mark, options)
 
@@ -96,8 +96,9 @@ class Workbench:
         spec, backend = self._segmenter.spec, self._segmenter.backend
         self._painter = Painter(spec, **job.drawing)
         self._note = note(spec.name, spec.trained)
-        self._labels = job.labels and LabelSink(Path(job.labels), spec.palette, job.force, self._note)
-        self._overlays = job.out and PictureFolderSink(Path(job.out), job.force, self._note)
+        masks = LabelSink(Path(job.labels), spec.palette, job.force, self._note) if job.labels else None
+        overlays = PictureFolderSink(Path(job.out), job.force, self._note) if job.out else None
+        self._sinks = [sink for sink in (masks, overlays) if sink is not None]
         self._computed = f"{backend.name} {backend.precision}"
         self.name = f"{socket.gethostname()}/{os.getpid()}"
 
@@ -143,13 +144,12 @@ class Workbench:
         painter = self._painter
         labels = painter.labels(segmentation.labels)
         drawn = None
-        if self._overlays:
+        if self._job.out:
             drawn = painter.draw(segmentation, labels, painter.shares(labels), "")
         frame = Frame(segmentation.frame, 0, Fraction(0), picture.name)
-        for sink in (self._labels, self._overlays):
-            if sink:
-                sink.note = comment
-                sink.write(Result(frame, labels, drawn, {}, segmentation.timings))
+        for sink in self._sinks:
+            sink.note = comment
+            sink.write(Result(frame, labels, drawn, {}, segmentation.timings))
 
     def close(self) -> None:
         self._segmenter.close()

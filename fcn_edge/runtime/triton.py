@@ -45,7 +45,7 @@ class Triton:
     def __init__(self, path: Path, spec: ModelSpec, precision: str | None = None, threads: int | None = None) -> None:
         if threads is not None:
             raise BackendError(f"{path}: its server decides on threads. Drop --threads.")
-        self._kit = library(self.library, self.install)
+        self._kit = _kit()
         self.precision = settle_precision(self.name, path, spec, precision, [spec.precision])
         server, model = ask(path, lambda client: (client.get_server_metadata(), _metadata(client, path)))
         self.device = f"server: {server['name']} {server['version']} at {path.parent}"
@@ -129,6 +129,7 @@ def find_served(url: str, model: str, spec: ModelSpec | None) -> tuple[Path, Mod
 
 def ask(path: Path, question: Callable[[Any], T]) -> T:
     """The answer of the server at HOST:PORT, over a connection of its own. Raises BackendError where there is none."""
+    _kit()  # before anything is put down to the server
     with _answered(path):
         client = _open(path)
         try:
@@ -137,9 +138,14 @@ def ask(path: Path, question: Callable[[Any], T]) -> T:
             client.close()
 
 
+def _kit() -> Any:
+    """The client library; without its extra it is there and raises an error of its own."""
+    library("geventhttpclient", INSTALL)
+    return library(Triton.library, INSTALL)
+
+
 def _open(path: Path) -> Any:
-    kit = library(Triton.library, INSTALL)
-    return kit.InferenceServerClient(str(path.parent), connection_timeout=CONNECT, network_timeout=ANSWER)
+    return _kit().InferenceServerClient(str(path.parent), connection_timeout=CONNECT, network_timeout=ANSWER)
 
 
 @contextmanager
@@ -190,15 +196,16 @@ def _sides(tensor: dict[str, Any]) -> list[int]:
 
 
 def _check_frame(path: Path, spec: ModelSpec, taken: Sequence[int]) -> None:
-    channels = 3 if spec.input.layout == "NHWC" else 1
-    if len(taken) != 4 or taken[channels] not in (-1, 3):
-        order = "(N, H, W, 3)" if channels == 3 else "(N, 3, H, W)"
+    last = spec.input.layout == "NHWC"
+    channels, other = (3, 1) if last else (1, 3)
+    if len(taken) != 4 or taken[channels] not in (-1, 3) or (taken[channels], taken[other]) == (-1, 3):
+        order = "(N, H, W, 3)" if last else "(N, 3, H, W)"
         raise ModelError(f"{path} takes frames of {_text(taken)}, its spec says {order}. Mend the spec's input.layout.")
 
 
 def _check_scores(path: Path, spec: ModelSpec, given: Sequence[int]) -> None:
     classes = len(spec.classes)
-    if spec.output.kind == "scores" and len(given) == 4 and not {-1, classes} & {given[1], given[3]}:
+    if spec.output.kind == "scores" and len(given) == 4 and given[1] not in (-1, classes) and given[3] != classes:
         raise ModelError(
             f"{path} gives scores of {_text(given)}, its spec names {classes} classes. Name the model's own classes."
         )
