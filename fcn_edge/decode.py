@@ -36,15 +36,26 @@ def decode(scores: np.ndarray, size: tuple[int, int], grid: Grid = "half_pixel")
     _check(scores)
     rows = axis(scores.shape[-2], size[0], grid)
     columns = axis(scores.shape[-1], size[1], grid)
-    scores = np.require(scores, requirements=["C", "A"])
     maps = scores if scores.ndim == 4 else scores[None]
     labels = np.empty((len(maps), *size), np.uint8)
     for one, out in zip(maps, labels, strict=True):
-        winners = np.zeros(one.shape[1:], np.int32)
-        odd = np.zeros(one.shape[1:], np.int32)
-        _find_winners(one, winners, odd)
-        _settle(one, winners, odd, rows.cells, rows.weight, columns.cells, columns.weight, columns.step, out)
+        _decode_into(out, one, rows, columns)
     return labels if scores.ndim == 4 else labels[0]
+
+
+def decode_part(scores: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
+    """Labels, uint8, of the pixels that two axes hold, from float32 (C, h, w) scores: of a window of a picture."""
+    labels = np.empty((len(rows.weight), len(columns.weight)), np.uint8)
+    _decode_into(labels, scores, rows, columns)
+    return labels
+
+
+def _decode_into(out: np.ndarray, scores: np.ndarray, rows: Axis, columns: Axis) -> None:
+    scores = np.require(scores, requirements=["C", "A"])
+    winners = np.zeros(scores.shape[1:], np.int32)
+    odd = np.zeros(scores.shape[1:], np.int32)
+    _find_winners(scores, winners, odd)
+    _settle(scores, winners, odd, rows.cells, rows.weight, columns.cells, columns.weight, columns.step, out)
 
 
 class Axis(NamedTuple):
@@ -68,6 +79,14 @@ def axis(samples: int, pixels: int, grid: Grid) -> Axis:
     before = index[first]
     cells = np.stack([first, np.append(first[1:], pixels), before, np.minimum(before + 1, samples - 1)], axis=1)
     return Axis(cells.astype(np.int32), (rest / unit).astype(np.float32), rise / unit)
+
+
+def part(whole: Axis, start: int, stop: int, sample: int) -> Axis:
+    """The pixels start..stop of an axis, on samples of which number `sample` is the first one there."""
+    cells = whole.cells[(whole.cells[:, 1] > start) & (whole.cells[:, 0] < stop)]
+    first, last = (cells[:, side].clip(start, stop) - start for side in (0, 1))
+    numbered = np.stack([first, last, cells[:, 2] - sample, cells[:, 3] - sample], axis=1)
+    return Axis(numbered.astype(np.int32), whole.weight[start:stop], whole.step)
 
 
 def line(samples: int, pixels: int, grid: Grid) -> tuple[int, int, int]:

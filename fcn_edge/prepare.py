@@ -62,7 +62,7 @@ def _native(spec: ModelSpec, frame: Size, size: int | Size | None) -> Layout:
     if frame[0] * frame[1] > NATIVE_PIXELS:
         raise SourceError(
             f"{frame[1]}x{frame[0]} is more than the {NATIVE_PIXELS:,} pixels that --resize native takes. "
-            "Take --resize fit."
+            "Take --resize tiles, or fit."
         )
     return Layout((spec.side_above(frame[0]), spec.side_above(frame[1])), frame)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fcn_edge.bench.schema import Layer
 from fcn_edge.errors import BackendError
-from fcn_edge.prepare import lay_out, prepare
+from fcn_edge.prepare import Layout, lay_out, prepare
 from fcn_edge.runtime.protocol import ProfilingBackend
 from fcn_edge.segmenter import Segmenter
 
@@ -26,7 +26,12 @@ def layers(segmenter: Segmenter, frame: np.ndarray, runs: int = RUNS) -> list[La
     backend = segmenter.backend
     if not isinstance(backend, ProfilingBackend):
         raise BackendError(f"{backend.name} does not tell what its layers take.")
-    layout = lay_out(segmenter.spec, (frame.shape[0], frame.shape[1]), segmenter.resize, segmenter.size)
+    network = segmenter.network_size((frame.shape[0], frame.shape[1]))
+    if segmenter.resize == "tiles":
+        frame = frame[: network[0], : network[1]]
+        layout = Layout(network, (frame.shape[0], frame.shape[1]))
+    else:
+        layout = lay_out(segmenter.spec, (frame.shape[0], frame.shape[1]), segmenter.resize, segmenter.size)
     times = backend.profile(prepare(segmenter.spec, frame, layout), runs)
     total = sum(each.seconds for each in times) or 1.0
     return [

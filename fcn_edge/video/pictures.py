@@ -50,7 +50,7 @@ def decode_picture(path: Path, data: np.ndarray) -> np.ndarray:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise SourceError(
                 f"{path}: has more than {MAX_PIXELS // 10**6} million pixels, the limit. "
-                "Scale it down, or set OPENCV_IO_MAX_IMAGE_PIXELS to as many pixels as memory holds."
+                "Take fcn-edge run --resize tiles, or set OPENCV_IO_MAX_IMAGE_PIXELS to as many pixels as memory holds."
             ) from error
         raise SourceError(f"{path}: cannot be decoded: {error.err}.") from error
     if image is None:
