@@ -1,6 +1,7 @@
 """docs/results.md and its curves, from one JSON file a row; and the rows' JSON, measured on what training left.
 
     python benchmarks/results.py measure ROW --run runs/ROW --data val=VOC:val --data clean=EXTRA:coco
+    python benchmarks/results.py measure ROW --run runs/ROW --weights FILE --variant NAME --data ...  # untrained here
     python benchmarks/results.py time --runs runs        # with nothing else running: all rows in turn
     python benchmarks/results.py untrained fcn8s fcn-resnet50
     python benchmarks/results.py pictures --runs runs
@@ -40,6 +41,7 @@ from fcn_edge.spec import VOC_CLASSES, voc_palette
 FOLDER = Path("docs/results")
 COVERED = ("background", "cat", "cow", "dog", "horse", "person", "sheep")  # the best covered by the training lists
 ABLATION = ("edge-32s", "edge-16s", "edge-8s")
+DILATION = ("deeplab-32s", "deeplab-16s", "deeplab-8s", *ABLATION)
 VOID_COLOR = (224, 224, 192)  # of VOC's own masks
 FLOPS_SIDE = 512
 ROUNDS, WARMUP = 30, 3
@@ -59,7 +61,9 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("measure", help="a trained row's figures")
     command.add_argument("row", help="its name in docs/results/rows.toml")
-    command.add_argument("--run", type=Path, required=True, help="the folder that fcn-edge train wrote")
+    command.add_argument("--run", type=Path, required=True, help="the folder that fcn-edge train wrote, or a new one")
+    command.add_argument("--weights", type=Path, help="a whole network's weights, which are measured as they are")
+    command.add_argument("--variant", help="what --weights are of")
     command.add_argument("--data", action="append", required=True, help="NAME=ROOT:LIST, several times")
     command.add_argument("--limit", type=int, help="only the first N pictures of each list")
     command.set_defaults(do=measure_row)
@@ -85,9 +89,14 @@ def arguments() -> argparse.Namespace:
 
 def measure_row(options: argparse.Namespace) -> None:
     from fcn_edge.models.checkpoint import load
+    from fcn_edge.models.weights import resolve
     from fcn_edge.onnx_export import export
 
-    network, spec = load(checkpoint(options.run))
+    if options.weights:
+        found = resolve(str(options.weights), options.variant, None, options.run, Path)
+        network, spec = found.network, found.spec
+    else:
+        network, spec = load(checkpoint(options.run))
     size = complexity(spec.variant, len(spec.classes))
     file = options.run / f"{options.row}.onnx"
     export(network, spec, file, [read_image(path) for path in demo_photos()])
@@ -101,7 +110,8 @@ def measure_row(options: argparse.Namespace) -> None:
             document = evaluate(segmenter, samples, progress=watched, truth_classes=data.classes)
         sets[name] = {key: value for key, value in document.document().items() if key in KEPT}
         print(f"{options.row} on {name}: mean IoU {sets[name]['mean_iou']:.4f}", file=sys.stderr, flush=True)
-    write(options.row, {"variant": spec.variant, **size, "sets": sets, "curve": curve(options.run), **stamp()})
+    drawn = {} if options.weights else {"curve": curve(options.run)}
+    write(options.row, {"variant": spec.variant, **size, "sets": sets, **drawn, **stamp()})
 
 
 def checkpoint(run: Path) -> Path:
@@ -276,6 +286,7 @@ def write_page(options: argparse.Namespace) -> None:
     draw_curves(rows)
     parts = {
         "VOC": voc_table({name: row for name, row in rows.items() if "val" in row["sets"]}, timing),
+        "DILATION": voc_table({name: rows[name] for name in DILATION if name in rows}, timing),
         "CAMVID": camvid_table({name: row for name, row in rows.items() if "test" in row["sets"]}, timing),
         "CLASSES": class_table({name: row for name, row in rows.items() if "val" in row["sets"]}),
         "UNTRAINED": untrained_table(untrained),
@@ -385,6 +396,8 @@ def draw_curves(rows: dict[str, dict[str, Any]]) -> None:
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     losses, quality = figure.subplots(1, 2)
     for name, row in rows.items():
+        if "curve" not in row:
+            continue
         steps = np.array(row["curve"]["label_loss"])
         losses.plot(steps[:, 0], smoothed(steps[:, 1]), label=name, linewidth=1.2)
         points = np.array(row["curve"]["mean_iou"])

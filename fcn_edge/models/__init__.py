@@ -77,6 +77,27 @@ VARIANTS = {
     ),
     "fcn16s-interp": Variant("fcn8s-interp without the skip from pool3", "fcn_edge.models.interp:fcn16s_interp"),
     "fcn32s-interp": Variant("fcn8s-interp without skips", "fcn_edge.models.interp:fcn32s_interp"),
+    "deeplabv3-lite": Variant(
+        "DeepLabV3's 1x1 and image pooling on MobileNetV2, dilated to stride 8, without skips",
+        "fcn_edge.models.deeplab:deeplabv3_lite",
+    ),
+    "deeplabv3-lite-os16": Variant("deeplabv3-lite at output stride 16", "fcn_edge.models.deeplab:deeplabv3_lite_os16"),
+    "deeplabv3-lite-os32": Variant(
+        "deeplabv3-lite at output stride 32, which dilates nothing: fcn32s-lite by its DeepLab name",
+        "fcn_edge.models.deeplab:deeplabv3_lite_os32",
+    ),
+    "deeplabv1-vgg16-crf": Variant(
+        "DeepLab's VGG16 with holes at stride 8 (LargeFOV); its CRF is --refine crf",
+        "fcn_edge.models.deeplab:deeplabv1_vgg16",
+    ),
+    "segnet": Variant(
+        "SegNet: VGG16 with batch norm and its mirror, unpooled to where each maximum was, scored at full size",
+        "fcn_edge.models.unpooling:segnet",
+    ),
+    "deconvnet": Variant(
+        "DeconvNet: SegNet's way up from VGG16's fully connected layers, as convolutions and back",
+        "fcn_edge.models.unpooling:deconvnet",
+    ),
     "fcn-resnet50": Variant(
         "torchvision's FCN on ResNet-50, dilated to stride 8, auxiliary head in training",
         "fcn_edge.models.resnet:fcn_resnet50",

@@ -60,7 +60,7 @@ class FCNLite(Network):
 
     skips:  strides below the coarsest at which scores are added: (), (16,), (16, 8) or (8,).
     width:  of trunk and skip heads, as a fraction of MobileNetV2 1.0.
-    coarse: stride of the coarsest features, 32, or 16 by dilation.
+    coarse: stride of the coarsest features: 32, or 16 or 8 by dilation.
     """
 
     trunk = "features."

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fcn_edge.models.dilation import dilated
+
 # expansion, channels, repeats, stride of the first repeat: table 2
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
@@ -47,21 +49,20 @@ def features(width: float = 1.0, output_stride: int = 32) -> nn.Sequential:
     """The 18 blocks up to `320 * width` channels; `features[i]` is torchvision's `features.i`.
 
     width:         multiplies the channels of every layer (section 3.4).
-    output_stride: 32, or 16, where the last halving is left out and the blocks after it are dilated by 2, so
-                   that each filter meets the samples that it was trained on (Chen et al. 2017, section 3.1).
+    output_stride: 32; or 16 or 8, where the last halving, or the last two, are left out and the blocks after
+                   them are dilated in their place.
     """
+    wanted = [
+        (expansion, int(wide * width), first_stride if repeat == 0 else 1)
+        for expansion, wide, repeats, first_stride in STAGES
+        for repeat in range(repeats)
+    ]
+    first, *steps = dilated([2, *(stride for _, _, stride in wanted)], output_stride)
     channels = int(32 * width)
-    blocks: list[nn.Module] = [conv_relu6(3, channels, 3, stride=2)]
-    reached, dilation = 2, 1
-    for expansion, wide, repeats, first_stride in STAGES:
-        outputs = int(wide * width)
-        for repeat in range(repeats):
-            stride, own_dilation = (first_stride if repeat == 0 else 1), dilation
-            if reached * stride > output_stride:
-                dilation, stride = dilation * stride, 1
-            reached *= stride
-            blocks.append(InvertedResidual(channels, outputs, stride, expansion, own_dilation))
-            channels = outputs
+    blocks: list[nn.Module] = [conv_relu6(3, channels, 3, first.stride)]
+    for (expansion, outputs, _), step in zip(wanted, steps, strict=True):
+        blocks.append(InvertedResidual(channels, outputs, step.stride, expansion, step.dilation))
+        channels = outputs
     network = nn.Sequential(*blocks)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):  # He et al. 2015: without batch norm the default fades out on the way

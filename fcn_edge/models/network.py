@@ -56,6 +56,7 @@ class Network(nn.Module, ABC):
     trunk: str  # prefix of the parameters that come pretrained and learn at a slower rate
     padding: Padding = "same"
     loss: ClassVar[Literal["softmax", "binary"]] = "softmax"  # what the variant is meant to be trained with
+    decides: ClassVar[bool] = False  # by comparing its values, where others go: rounding then moves single scores far
     normalisation: Normalisation
     mean: Tensor
     std: Tensor

@@ -126,7 +126,7 @@ WEIGHTS = {
     ),
     "vgg16-caffe": Published(
         _drive("1adDBTGY3GcEB_47dvcibajyzi872RAs3", "vgg16_from_caffe.pth", "aa75b158f4181e7f6230029eb96c1b13", 553.4),
-        VGG16_FCNS,
+        (*VGG16_FCNS, "deeplabv1-vgg16-crf"),
         True,
         "not stated; converted by torchfcn (MIT)",
         "ImageNet, by its authors in Caffe",
@@ -135,8 +135,9 @@ WEIGHTS = {
     ),
     "vgg16": _imagenet(
         _torchvision("vgg16-397923af.pth", 527.796),
-        *("fcns-vgg16", "fcn8s-interp", "fcn16s-interp", "fcn32s-interp", *VGG16_FCNS),
+        *("fcns-vgg16", "fcn8s-interp", "fcn16s-interp", "fcn32s-interp", *VGG16_FCNS, "deeplabv1-vgg16-crf"),
     ),
+    "vgg16-bn": _imagenet(_torchvision("vgg16_bn-6c64b313.pth", 527.866), "segnet", "deconvnet"),
     "alexnet": _imagenet(_torchvision("alexnet-owt-7be5be79.pth", 233.087), "fcn-alexnet-owt"),
     "googlenet": _imagenet(_torchvision("googlenet-1378be20.pth", 49.731), "fcn-googlenet"),
     "resnet50": _imagenet(_torchvision("resnet50-0676ba61.pth", 97.781), "fcn-resnet50"),

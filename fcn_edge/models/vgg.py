@@ -10,7 +10,7 @@ First convolution and mean are Caffe's: planes in the order B, G, R, less their 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from fcn_edge.spec import Deconv, Padding
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions: Simonyan 2015, table 1, column D
 FULLY_CONNECTED = 4096
 BORDER = 100
+
+Convolution = TypeVar("Convolution", nn.Conv2d, nn.ConvTranspose2d)
 
 
 class Skip(NamedTuple):
@@ -49,16 +51,19 @@ class Ending(NamedTuple):
 AT_32, AT_16, AT_8 = Ending("upscore", 32, 19), Ending("upscore16", 16, 27), Ending("upscore8", 8, 31)
 
 
-def vgg16_features(rounding: bool = False) -> nn.Sequential:
+def vgg16_features(rounding: bool = False, normed: bool = False) -> nn.Sequential:
     """VGG16's convolutions and pools under torchvision's names, seeded for ReLU; (N, 3, H, W) to stride 32.
 
     rounding: whether pools keep a last row that has no partner.
+    normed:   with batch norm after each convolution, as torchvision's vgg16_bn.
     """
     layers: list[nn.Module] = []
     inputs = 3
     for channels, repeats in STAGES:
         for _ in range(repeats):
-            layers += [_for_relu(nn.Conv2d(inputs, channels, 3, padding=1)), nn.ReLU(inplace=True)]
+            layers += [for_relu(nn.Conv2d(inputs, channels, 3, padding=1))]
+            layers += [nn.BatchNorm2d(channels)] if normed else []
+            layers += [nn.ReLU(inplace=True)]
             inputs = channels
         layers.append(nn.MaxPool2d(2, ceil_mode=rounding))
     return nn.Sequential(*layers)
@@ -82,14 +87,14 @@ class FCNVGG16(Network):
         for stage, (channels, repeats) in enumerate(STAGES, 1):
             for index in range(1, repeats + 1):
                 border = 1 if same or inputs != 3 else BORDER
-                self.add_module(f"conv{stage}_{index}", _for_relu(nn.Conv2d(inputs, channels, 3, padding=border)))
+                self.add_module(f"conv{stage}_{index}", for_relu(nn.Conv2d(inputs, channels, 3, padding=border)))
                 inputs = channels
-        self.fc6 = _for_relu(nn.Conv2d(inputs, FULLY_CONNECTED, 7, padding=3 if same else 0))
-        self.fc7 = _for_relu(nn.Conv2d(FULLY_CONNECTED, FULLY_CONNECTED, 1))
-        self.score_fr = _starts_at_zero(nn.Conv2d(FULLY_CONNECTED, classes, 1))
+        self.fc6 = for_relu(nn.Conv2d(inputs, FULLY_CONNECTED, 7, padding=3 if same else 0))
+        self.fc7 = for_relu(nn.Conv2d(FULLY_CONNECTED, FULLY_CONNECTED, 1))
+        self.score_fr = starts_at_zero(nn.Conv2d(FULLY_CONNECTED, classes, 1))
         for skip in skips:
             channels, _ = STAGES[skip.pool - 1]
-            self.add_module(f"score_pool{skip.pool}", _starts_at_zero(nn.Conv2d(channels, classes, 1)))
+            self.add_module(f"score_pool{skip.pool}", starts_at_zero(nn.Conv2d(channels, classes, 1)))
             self.add_module(skip.upscore, learned(classes, 2, padding=keeps_size(2) if same else 0))
         self.add_module(ending.name, fixed(classes, ending.factor))
 
@@ -97,7 +102,7 @@ class FCNVGG16(Network):
         """Takes torchvision's VGG16 too, its fully connected layers as convolutions and without its 1000 classes."""
         if "features.0.weight" not in state:
             return state
-        names = {"classifier.0": "fc6", "classifier.3": "fc7"} | dict(zip(_torchvision_names(), _names(), strict=True))
+        names = {"classifier.0": "fc6", "classifier.3": "fc7"} | convolution_names()
         renamed = {}
         for key, value in state.items():
             layer, _, kind = key.rpartition(".")
@@ -160,24 +165,25 @@ def fcn8s_atonce(classes: int, padding: Padding = "same") -> FCNVGG16:
     return FCNVGG16(classes, padding, AT_8, (POOL4, POOL3), scaled=True)
 
 
-def _names() -> list[str]:
-    return [f"conv{stage}_{i}" for stage, (_, repeats) in enumerate(STAGES, 1) for i in range(1, repeats + 1)]
-
-
-def _torchvision_names() -> list[str]:
+def convolution_names() -> dict[str, str]:
+    """The names of the thirteen convolutions: torchvision's `features.N`, and here `conv1_1` to `conv5_3`."""
     with torch.device("meta"):
         features = vgg16_features()
-    return [f"features.{index}" for index, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    theirs = [f"features.{index}" for index, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    ours = [f"conv{stage}_{i}" for stage, (_, repeats) in enumerate(STAGES, 1) for i in range(1, repeats + 1)]
+    return dict(zip(theirs, ours, strict=True))
 
 
-def _for_relu(layer: nn.Conv2d) -> nn.Conv2d:
+def for_relu(layer: Convolution) -> Convolution:
+    """The layer, seeded so that what follows a ReLU keeps its scale: He et al. 2015."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
-def _starts_at_zero(layer: nn.Conv2d) -> nn.Conv2d:
+def starts_at_zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with zeros for weights, as the paper's score layers begin."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

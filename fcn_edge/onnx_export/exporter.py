@@ -22,7 +22,7 @@ from fcn_edge.errors import FcnEdgeError
 from fcn_edge.files import replacing
 from fcn_edge.onnx_export.forms import formed
 from fcn_edge.onnx_export.half import halve
-from fcn_edge.onnx_export.parity import PARITY_SIZES, Parity, check_parity
+from fcn_edge.onnx_export.parity import DECIDED, PARITY_SIZES, Parity, check_parity
 from fcn_edge.onnx_export.pools import check_pools
 from fcn_edge.onnx_export.resize import resizes
 from fcn_edge.spec import METADATA_KEY, Input, ModelSpec, Output
@@ -84,7 +84,8 @@ def export(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, file)
         on_frames = formed(network, replace(spec, input=Input()), probabilities)
-        parity = check_parity(on_frames, spec, file, photos, sizes, probabilities)
+        part = DECIDED if network.decides else 1.0
+        parity = check_parity(on_frames, spec, file, photos, sizes, probabilities, part)
     return Exported(path, spec, len(model.graph.node), path.stat().st_size / 1e6, parity)
 
 

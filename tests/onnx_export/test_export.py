@@ -22,10 +22,12 @@ from fcn_edge.models.checkpoint import load, untrained
 from fcn_edge.models.lite import FCNLite
 from fcn_edge.onnx_export import PARITY_SIZES, export
 from fcn_edge.onnx_export.half import MEANS, NORMALISATION, SUMS, halve, rounding
+from fcn_edge.onnx_export.parity import DECIDED
 from fcn_edge.resources import PACKAGE, demo_photos
 from fcn_edge.spec import METADATA_KEY, Output, from_json
 
 BUNDLED = PACKAGE / "weights" / "fcn8s-lite"
+DECIDING = ("segnet", "deconvnet")  # which pixel is larger says where a value goes: rounding sends some elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,9 @@ class TestEveryForm:
             np.asarray(session.run(None, {"frame": frame})[0])
             for session in (rounded, onnxruntime.InferenceSession(str(exported.path)))
         )
-        assert 0 < np.abs(got - expected).max() < 0.25 * expected.std()
+        differences = np.abs(got - expected)
+        part = DECIDED if exported.spec.variant in DECIDING else 1.0
+        assert 0 < np.quantile(differences, part) < 0.25 * expected.std()
 
 
 def test_the_small_sizes_round_as_the_exports_own_do():

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from fcn_edge import models
-from fcn_edge.models import alexnet, fcns, interp, vgg
+from fcn_edge.models import alexnet, deeplab, fcns, interp, vgg
 
 FORMS = [(name, padding) for name, variant in models.VARIANTS.items() for padding in variant.padding]
 IDS = [name if padding == "same" else f"{name}-{padding}" for name, padding in FORMS]
@@ -30,5 +30,6 @@ def narrow() -> Generator[None, None, None]:
         patch.setattr(vgg, "FULLY_CONNECTED", 64)
         patch.setattr(interp, "CHANNELS", tuple(channels // 8 for channels in interp.CHANNELS))
         patch.setattr(fcns, "DECODER", tuple(channels // 8 for channels in fcns.DECODER))
+        patch.setattr(deeplab, "FULLY_CONNECTED", 64)
         patch.setattr(alexnet, "WIDTH", 64)
         yield

@@ -1,0 +1,118 @@
+"""What docs/front-ends.md says of DeepLab's scores and of unpooling's cost.
+
+    python benchmarks/front_ends.py peer deeplabv3_mnv2_pascal_trainval_513_fp32.onnx --weights WEIGHTS
+    python benchmarks/front_ends.py indices
+
+`peer` runs its authors' DeepLabV3 and `deeplabv3-lite` with the same weights on the same planes and compares their
+scores before the last upsampling, on the demo photos. Its authors' graph takes one size; at others it would pad as
+TensorFlow does. `indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its
+pools' indices and its unpooling take of the time, beside the space that the indices take in bits, bytes and floats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from fcn_edge.data import read_image
+from fcn_edge.models.checkpoint import untrained
+from fcn_edge.models.vgg import STAGES
+from fcn_edge.models.weights import resolve
+from fcn_edge.onnx_export import export
+from fcn_edge.resources import demo_photos
+
+SIDE = 513  # of the peer's input
+FRAME = (384, 512)  # (H, W) of a common VOC picture, rounded to SegNet's stride
+ROUNDS, WARMUP = 5, 2
+# Operators of the exported file that only the indices and what they undo need.
+POOLING = ("Slice", "Max", "GreaterOrEqual")
+UNPOOLING = ("Not", "Where", "Unsqueeze", "Concat", "Shape", "Reshape", "DepthToSpace", "Cast")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("peer", help="are the scores the authors'?")
+    command.add_argument("peer", type=Path, help="their graph as ONNX, 513x513")
+    command.add_argument("--weights", type=Path, required=True, help="its weights under the names of docs/weights.md")
+    command.set_defaults(do=compare_with_peer)
+    command = commands.add_parser("indices", help="what unpooling costs")
+    command.set_defaults(do=cost_of_indices)
+    options = parser.parse_args()
+    options.do(options)
+
+
+def compare_with_peer(options: argparse.Namespace) -> None:
+    network = resolve(str(options.weights), "deeplabv3-lite", None, Path(), Path).network
+    peer, names = with_scores(options.peer)
+    for path in demo_photos():
+        frame = cv2.resize(read_image(path), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        with torch.inference_mode():
+            planes = network.planes(torch.from_numpy(frame)[None])
+            ours = network(torch.from_numpy(frame)[None]).numpy()
+        logits, theirs = (np.asarray(value) for value in peer.run(names, {peer.get_inputs()[0].name: planes.numpy()}))
+        whole = torch.nn.functional.interpolate(
+            torch.from_numpy(ours), logits.shape[2:], mode="bilinear", align_corners=True
+        ).numpy()
+        print(
+            f"{path.stem}: scores {list(ours.shape)} and {list(theirs.shape)}, largest difference "
+            f"{np.abs(ours - theirs).max():.2g} of a deviation of {theirs.std():.2f}; upsampled {list(logits.shape)}: "
+            f"{np.abs(whole - logits).max():.2g}, {(whole.argmax(1) == logits.argmax(1)).mean():.4%} of the labels"
+        )
+
+
+def with_scores(path: Path) -> tuple[Any, list[str]]:
+    """The graph in ONNX Runtime, and the names of its output and of what its last Resize reads."""
+    model = onnx.load(path)
+    last = next(node for node in reversed(model.graph.node) if node.op_type == "Resize")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
+    names = [value.name for value in model.graph.output]
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]), names
+
+
+def cost_of_indices(_: argparse.Namespace) -> None:
+    windows = sum(channels * prod(FRAME) // 4**stage for stage, (channels, _) in enumerate(STAGES, 1))
+    print(
+        f"{windows / 1e6:.2f} million windows at {FRAME[1]}x{FRAME[0]}: {windows / 4e6:.1f} MB at two bits each, "
+        f"{3 * windows / 1e6:.1f} MB as three booleans, {4 * windows / 1e6:.1f} MB as the pooled maps in float32"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        network, spec = untrained("segnet")
+        path = export(network, spec, Path(folder) / "segnet.onnx", [], ()).path
+        taken = profile(path, Path(folder))
+    total = sum(taken.values())
+    for label, kinds in (("pools with indices", POOLING), ("unpooling", UNPOOLING), ("convolutions", ("Conv",))):
+        part = sum(taken[kind] for kind in kinds)
+        print(f"{label}: {part / 1e3 / ROUNDS:.0f} ms a frame, {part / total:.1%} of {total / 1e3 / ROUNDS:.0f} ms")
+    print(", ".join(f"{kind} {value / 1e3 / ROUNDS:.1f} ms" for kind, value in taken.most_common()))
+
+
+def profile(path: Path, folder: Path) -> Counter[str]:
+    """Microseconds of `ROUNDS` frames by operator."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    frame = cv2.resize(read_image(demo_photos()[0]), FRAME[::-1])[None]
+    for _ in range(WARMUP + ROUNDS):
+        session.run(None, {"frame": frame})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    taken: Counter[str] = Counter()
+    for event in nodes[len(nodes) * WARMUP // (WARMUP + ROUNDS) :]:
+        taken[event["args"]["op_name"]] += event["dur"]
+    return taken
+
+
+if __name__ == "__main__":
+    main()
