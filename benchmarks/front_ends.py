@@ -4,8 +4,8 @@
     python benchmarks/front_ends.py indices
 
 `peer` runs its authors' DeepLabV3 and `deeplabv3-lite` with the same weights on the same planes and compares their
-scores before the last upsampling, on the demo photos. Its authors' graph takes one size; at others it would pad as
-TensorFlow does. `indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its
+scores before the last upsampling, on the demo photos: as their graph is, and with its weights rounded to float16, as a
+weights file holds them. Their graph takes one size. `indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its
 pools' indices and its unpooling take of the time, beside the space that the indices take in bits, bytes and floats.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch.nn import functional as F
 
 from fcn_edge.data import read_image
 from fcn_edge.models.checkpoint import untrained
@@ -55,28 +56,33 @@ def main() -> None:
 
 def compare_with_peer(options: argparse.Namespace) -> None:
     network = resolve(str(options.weights), "deeplabv3-lite", None, Path(), Path).network
-    peer, names = with_scores(options.peer)
-    for path in demo_photos():
-        frame = cv2.resize(read_image(path), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-        with torch.inference_mode():
-            planes = network.planes(torch.from_numpy(frame)[None])
-            ours = network(torch.from_numpy(frame)[None]).numpy()
-        logits, theirs = (np.asarray(value) for value in peer.run(names, {peer.get_inputs()[0].name: planes.numpy()}))
-        whole = torch.nn.functional.interpolate(
-            torch.from_numpy(ours), logits.shape[2:], mode="bilinear", align_corners=True
-        ).numpy()
-        print(
-            f"{path.stem}: scores {list(ours.shape)} and {list(theirs.shape)}, largest difference "
-            f"{np.abs(ours - theirs).max():.2g} of a deviation of {theirs.std():.2f}; upsampled {list(logits.shape)}: "
-            f"{np.abs(whole - logits).max():.2g}, {(whole.argmax(1) == logits.argmax(1)).mean():.4%} of the labels"
-        )
+    for title, rounds in (("as it is", False), ("weights in float16", True)):
+        peer, names = with_scores(options.peer, rounds)
+        for path in demo_photos():
+            frame = torch.from_numpy(cv2.resize(read_image(path), (SIDE, SIDE), interpolation=cv2.INTER_AREA))[None]
+            with torch.inference_mode():
+                planes, ours = network.planes(frame).numpy(), network(frame)
+            logits, theirs = (np.asarray(value) for value in peer.run(names, {peer.get_inputs()[0].name: planes}))
+            whole = F.interpolate(ours, logits.shape[2:], mode="bilinear", align_corners=True).numpy()
+            print(
+                f"{title}, {path.stem}: {list(ours.shape)} and {list(theirs.shape)} scores of a deviation of "
+                f"{theirs.std():.2f}, largest difference {np.abs(ours.numpy() - theirs).max():.2g}; "
+                f"{(whole.argmax(1) == logits.argmax(1)).mean():.4%} of {logits.shape[2]}x{logits.shape[3]} labels equal"
+            )
 
 
-def with_scores(path: Path) -> tuple[Any, list[str]]:
-    """The graph in ONNX Runtime, and the names of its output and of what its last Resize reads."""
+def with_scores(path: Path, rounds: bool) -> tuple[Any, list[str]]:
+    """The graph in ONNX Runtime, and the names of its output and of what its last Resize reads.
+
+    rounds: its weights to float16.
+    """
     model = onnx.load(path)
     last = next(node for node in reversed(model.graph.node) if node.op_type == "Resize")
     model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
+    for weight in model.graph.initializer:
+        if rounds and weight.data_type == onnx.TensorProto.FLOAT:
+            rounded = onnx.numpy_helper.to_array(weight).astype(np.float16).astype(np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(rounded, weight.name))
     names = [value.name for value in model.graph.output]
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]), names
 

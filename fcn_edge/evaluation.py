@@ -35,8 +35,7 @@ class Evaluation:
     matrix: np.ndarray  # int64 (C, C), rows truth, columns labels, void left out
     names: tuple[str, ...]  # of the C classes
     over: tuple[int, ...]  # indices of the classes that the means are over
-    contours: np.ndarray  # int64 (C, 4), as `boundary.contours` counts them
-    tolerance: float  # pixels, of those contours
+    contours: dict[float, np.ndarray]  # by tolerance in pixels: int64 (C, 4), as `boundary.contours` counts them
     image_pixel_accuracies: tuple[float, ...]  # of each picture, in no order; NaN where all is void
     image_mean_ious: tuple[float, ...]  # of each picture, over the chosen classes that occur in its truth; NaN for none
     images: int
@@ -49,8 +48,9 @@ class Evaluation:
     precision: str  # what was really computed in
     versions: dict[str, str]
     resize: str
+    refine: str | None
     network_sizes: dict[tuple[int, int], int]  # (h, w) of the network's input: pictures that took it
-    milliseconds: dict[str, float]  # median over the pictures: prepare, infer, decode, total
+    milliseconds: dict[str, float]  # median over the pictures: prepare, infer, decode or refine, total
 
     @property
     def scores(self) -> Scores:
@@ -67,13 +67,23 @@ class Evaluation:
         return mean(self.scores.per_class_accuracy, self.over)
 
     @property
+    def tolerance(self) -> float:
+        """Of `boundary_scores`, in pixels: the last one that was asked for."""
+        return list(self.contours)[-1]
+
+    @property
     def boundary_scores(self) -> BoundaryScores:
-        return BoundaryScores(self.contours)
+        return BoundaryScores(self.contours[self.tolerance])
 
     @property
     def boundary_f(self) -> float:
         """Over the chosen classes that have a contour in the truth."""
-        return mean(self.boundary_scores.per_class_f, self.over)
+        return self.boundary_fs[self.tolerance]
+
+    @property
+    def boundary_fs(self) -> dict[float, float]:
+        """The same by tolerance."""
+        return {each: mean(BoundaryScores(counts).per_class_f, self.over) for each, counts in self.contours.items()}
 
     @property
     def per_image_pixel_accuracy(self) -> float:
@@ -108,6 +118,7 @@ class Evaluation:
             "network_size": list(sizes[0][0]),
             "network_sizes": {f"{height}x{width}": count for (height, width), count in sizes},
             "resize": self.resize,
+            "refine": self.refine,
             "images": self.images,
             "left_out": self.left_out,
             "pixel_accuracy": scores.pixel_accuracy,
@@ -116,6 +127,7 @@ class Evaluation:
             "frequency_weighted_iou": scores.frequency_weighted_iou,
             "boundary_f_score": _number(self.boundary_f),
             "boundary_tolerance": self.tolerance,
+            "boundary_f_scores": {f"{each:g}": _number(value) for each, value in self.boundary_fs.items()},
             "per_image": {
                 "pixel_accuracy": self.per_image_pixel_accuracy,
                 "mean_iou": _number(self.per_image_mean_iou),
@@ -138,7 +150,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     progress: Progress | None = None,
     truth_classes: Sequence[str] | None = None,
-    tolerance: float = TOLERANCE,
+    tolerances: Sequence[float] = (TOLERANCE,),
     on_picture: Callable[[Sample, Segmentation], None] | None = None,
 ) -> Evaluation:
     """Segment every picture of `samples` that the model has not met and hold its labels against its mask.
@@ -146,7 +158,7 @@ def evaluate(
     classes:       names that the means are over; all where None.
     progress:      wraps the iteration over the pictures.
     truth_classes: what the masks' indices mean, all of them classes of the model; the model's own where None.
-    tolerance:     of the boundary F-score, in pixels.
+    tolerances:    of the boundary F-score, in pixels, at least one; the last is the main one.
     on_picture:    called with every picture's result: to keep its labels.
     Raises UsageError for a class that the model does not have, DataError where pictures and masks do not
     fit each other or the model's classes (all of them are named in the log), or where nothing is left to measure.
@@ -159,7 +171,7 @@ def evaluate(
     fresh = _by_network_size(unseen(samples, spec), segmenter)
     if not fresh:
         raise DataError(f"{spec.name} was trained or calibrated on all {len(samples)} pictures: name others.")
-    tally = _Tally(len(spec.classes), over, tolerance)
+    tally = _Tally(len(spec.classes), over, tolerances)
     sizes: Counter[tuple[int, int]] = Counter()
     seconds: list[dict[str, float]] = []
     pictures: Iterable[tuple[np.ndarray, np.ndarray]] = _read_ahead(fresh)
@@ -179,7 +191,6 @@ def evaluate(
         names=spec.classes,
         over=over,
         contours=tally.contours,
-        tolerance=tolerance,
         image_pixel_accuracies=tuple(tally.pixel_accuracies),
         image_mean_ious=tuple(tally.mean_ious),
         images=len(fresh),
@@ -192,6 +203,7 @@ def evaluate(
         precision=backend.precision,
         versions=dict(backend.versions),
         resize=segmenter.resize,
+        refine=segmenter.refine,
         network_sizes=dict(sizes),
         milliseconds=_medians(seconds),
     )
@@ -200,17 +212,18 @@ def evaluate(
 class _Tally:
     """What is counted while pictures go by."""
 
-    def __init__(self, num_classes: int, over: tuple[int, ...], tolerance: float) -> None:
+    def __init__(self, num_classes: int, over: tuple[int, ...], tolerances: Sequence[float]) -> None:
         self.matrix = np.zeros((num_classes, num_classes), np.int64)
-        self.contours = np.zeros((num_classes, 4), np.int64)
+        self.contours = {float(each): np.zeros((num_classes, 4), np.int64) for each in tolerances}
         self.pixel_accuracies: list[float] = []
         self.mean_ious: list[float] = []
-        self._over, self._tolerance = over, tolerance
+        self._over = over
 
     def add(self, truth: np.ndarray, labels: np.ndarray) -> None:
         matrix = confusion(truth, labels, len(self.matrix))
         self.matrix += matrix
-        self.contours += contours(truth, labels, len(self.matrix), self._tolerance)
+        for tolerance, counts in self.contours.items():
+            counts += contours(truth, labels, len(self.matrix), tolerance)
         scores = Scores(matrix)
         self.pixel_accuracies.append(scores.pixel_accuracy)
         self.mean_ious.append(mean(scores.per_class_iou, self._over))

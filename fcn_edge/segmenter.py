@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -24,15 +24,18 @@ from fcn_edge.decode import decode
 from fcn_edge.engine.profiles import CAMERAS
 from fcn_edge.errors import BackendError, FcnEdgeError, ModelError, SourceError, UsageError, unknown
 from fcn_edge.prepare import Ending, Layout, Size, end, lay_out, prepare
+from fcn_edge.refine import Refine, open_refine
 from fcn_edge.resources import DEFAULT_MODEL
-from fcn_edge.runtime import Progress, fastest_form, open_backend
-from fcn_edge.runtime.files import bundled, find, read_spec
+from fcn_edge.runtime import SERVERS, Progress, fastest_form, open_backend
+from fcn_edge.runtime.files import bundled, look_up, read_spec
 from fcn_edge.runtime.protocol import Backend, FrameBackend
-from fcn_edge.spec import ModelSpec, Resize, from_toml
+from fcn_edge.spec import ModelSpec, Resize
+from fcn_edge.tiling import Tiling, open_tiling
 
 IN_FLIGHT = 2
 BATCHES = (4, 2, 1)  # frames at once: some runtimes compile for each number, and more gain a CPU nothing
-STAGES = ("prepare", "to_device", "infer", "from_device", "steady", "decode")  # as a frame meets them, or nearly
+RESIZES = (*get_args(Resize), "tiles")
+STAGES = ("prepare", "to_device", "infer", "from_device", "steady", "decode", "refine")  # as a frame meets them, about
 
 # A source's scores, float32 (C, h, w), its frame, and how they lie on it; gives the scores to decode instead.
 Steady = Callable[[np.ndarray, np.ndarray, Ending], np.ndarray]
@@ -49,7 +52,7 @@ class Segmentation:
     scores: np.ndarray | None  # float32 (C, h, w) before the last upsampling; None where labels came off the device
     # Seconds: prepare, infer, decode, and to_device and from_device where the backend takes whole frames; they add up.
     # What infer waited for the frame before is left out; of a batch, each frame gets its part. steady is there where
-    # labels were steadied.
+    # labels were steadied, and refine in place of decode where they were refined.
     timings: dict[str, float]
     spec: ModelSpec
     frame: np.ndarray  # uint8 (H, W, 3), BGR: the caller's own array, not a copy
@@ -81,10 +84,14 @@ class Segmenter:
     backend:   a name of `fcn_edge.runtime`; `choice` says why `auto` took the one it took.
     precision: what to compute in; None leaves it to the backend, whose `precision` says what that is.
     size:      of the network: the longer side or a box (H, W); None: the model's own.
-    resize:    "fit", "stretch", "native" or "letterbox"; None: the model's own.
+    resize:    "fit", "stretch", "native", "letterbox" or "tiles" (docs/tiles.md); None: the model's own.
     spec:      describes a model file that does not describe itself: a ModelSpec or a TOML file.
     scores:    every result has them, where a backend would be faster to bring home labels alone.
     progress:  called with a share from 0 to 1 and a phase while an engine is built, which takes minutes.
+    url:       HOST:PORT of the server that has a model of that name, for the backend "triton".
+    refine:    "guided", "crf" or "mrf" makes labels with a second look at the frame (docs/refine.md) in place of
+               `decode`; None: each pixel by its own scores.
+    overlap:   of tiles: pixels that a score sees to either side, where the model's file does not say it, or too much.
 
     Raises UsageError for unknown names, ModelError, SpecError and BackendError as their docs say.
     """
@@ -95,29 +102,42 @@ class Segmenter:
         backend: str = "auto",
         precision: str | None = None,
         size: int | Size | None = None,
-        resize: Resize | None = None,
+        resize: Resize | Literal["tiles"] | None = None,
         spec: ModelSpec | Path | str | None = None,
         threads: int | None = None,
         scores: bool = False,
         progress: Progress | None = None,
+        refine: str | None = None,
+        url: str | None = None,
+        overlap: int | None = None,
     ) -> None:
-        if resize is not None and resize not in get_args(Resize):
-            raise unknown("resize", resize, get_args(Resize))
+        if resize is not None and resize not in RESIZES:
+            raise unknown("resize", resize, RESIZES)
+        if overlap is not None and (resize != "tiles" or overlap < 0):
+            raise UsageError("--overlap: is of tiles, and at least 0. Add --resize tiles.")
         if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
             raise UsageError(f"a network size is at least 1 pixel, not {size}.")
-        self.path = find(model)
-        described = read_spec(self.path) if spec is None else spec
-        self.spec: ModelSpec = described if isinstance(described, ModelSpec) else from_toml(Path(described))
-        self.resize: Resize = resize or self.spec.resize
+        if (url is not None) != (backend in SERVERS):
+            raise UsageError("a served model wants two options: --backend triton --url HOST:PORT.")
+        self.path, self.spec = look_up(model, spec, url)
+        self.resize: Resize | Literal["tiles"] = resize or self.spec.resize
         self.size = size
+        self.tiling: Tiling | None = None  # how frames are cut, where they are
+        if resize == "tiles":
+            self.tiling = open_tiling(self.spec, self.path, size, overlap)
         self.backend: Backend
         self.choice: str  # why this backend
         shapes = self._usual_sizes()
-        if spec is None and str(model) in bundled():
+        if spec is None and url is None and str(model) in bundled():
             self.path = fastest_form(self.path, backend, precision, shapes)
             self.spec = read_spec(self.path)
+        self.refine = refine
+        self._refine = None if refine is None else self._open_refine(refine)
+        scores = scores or refine is not None
         opened = open_backend(self.path, self.spec, backend, precision, threads, shapes, progress)
         self.backend, self.choice = opened
+        if self.tiling is not None:
+            self.choice += f"; {self.tiling}"
         self._frames = opened[0] if isinstance(opened[0], FrameBackend) else None
         if self._frames and scores and "scores" in self._frames.ways:
             self._frames.way = "scores"
@@ -135,6 +155,8 @@ class Segmenter:
         Raises SourceError where it is not that, BackendError where an engine was not built for its size, ModelError
         where there are no scores to steady.
         """
+        if self.tiling is not None:
+            return self._segment_in_tiles(self.tiling, frame, steady)
         job, batch = self._prepare(frame, steady)
         if batch is None:
             return self._segment_whole(job)
@@ -164,6 +186,9 @@ class Segmenter:
 
         The results come one by one, in the order of the frames.
         """
+        if self.tiling is not None:
+            yield from (self.segment(frame, steady) for batch in batches for frame, steady in batch or ())
+            return
         if self._streaming:
             raise BackendError("this Segmenter is already streaming. Close that stream, or open a second Segmenter.")
         self._streaming = True
@@ -204,30 +229,67 @@ class Segmenter:
             self._settled = settled
 
     def network_size(self, frame_size: Size) -> Size:
-        """The network's input (h, w) for a frame of (H, W) pixels."""
-        return lay_out(self.spec, frame_size, self.resize, self.size).network
+        """The network's input (h, w) for a frame of (H, W) pixels, or for each of its tiles."""
+        if self.tiling is not None:
+            return self.tiling.cut(frame_size).tile
+        return self._lay_out(frame_size).network
+
+    def infer_tile(self, tile: np.ndarray, network: Size, seconds: dict[str, float]) -> np.ndarray:
+        """A tile's own scores, float32 (C, h, w), of uint8 (h, w, 3) BGR of at most `network` pixels.
+
+        Adds what it took to `prepare` and `infer` in `seconds`.
+        """
+        start = time.perf_counter()
+        batch = prepare(self.spec, tile, Layout(network, (tile.shape[0], tile.shape[1])))
+        prepared = time.perf_counter()
+        scores = self.backend.infer(batch)[0]
+        for stage, taken in (("prepare", prepared - start), ("infer", time.perf_counter() - prepared)):
+            seconds[stage] = seconds.get(stage, 0.0) + taken
+        return scores
+
+    def _segment_in_tiles(self, tiling: Tiling, frame: np.ndarray, steady: Steady | None) -> Segmentation:
+        _check_frame(frame)
+        seconds: dict[str, float] = {}
+        start = time.perf_counter()
+        scores = tiling.scores(frame, lambda tile, network: self.infer_tile(tile, network, seconds))
+        joining = time.perf_counter() - start - sum(seconds.values())
+        size = frame.shape[0], frame.shape[1]
+        ending = tiling.ending(size)
+        job = _Job(frame, Layout(ending.size, size), ending, False, seconds["prepare"], steady)
+        return self._finish(job, scores[None], {"infer": seconds["infer"], "decode": joining})
+
+    def _lay_out(self, frame_size: Size) -> Layout:
+        return lay_out(self.spec, frame_size, cast("Resize", self.resize), self.size)
+
+    def _open_refine(self, name: str) -> Refine:
+        refine = open_refine(name)
+        if self.spec.output.kind == "labels":
+            raise ModelError(
+                f"{self.path}: gives finished labels, so there are no scores for --refine {name}. "
+                "Export it with --output scores."
+            )
+        return refine
 
     def _usual_sizes(self) -> list[Size]:
         """Of the network, for usual cameras' frames; none where each frame keeps its own."""
         if self.resize == "native":
             return []
+        if self.tiling is not None:
+            return [self.tiling.side]
         frames = [size for high, wide in CAMERAS for size in ((high, wide), (wide, high))]
         return list(dict.fromkeys(map(self.network_size, frames)))
 
     def _prepare(self, frame: np.ndarray, steady: Steady | None) -> tuple[_Job, np.ndarray | None]:
         """The frame as the network takes it, or None where the backend prepares it itself."""
         start = time.perf_counter()
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-            raise SourceError(
-                f"a frame is uint8 (height, width, 3) in BGR order, not {frame.dtype} {frame.shape}. Convert it first."
-            )
+        _check_frame(frame)
         if steady is not None:
             self._check_scores()
         size = frame.shape[0], frame.shape[1]
-        layout = lay_out(self.spec, size, self.resize, self.size)
+        layout = self._lay_out(size)
         whole = self._frames is not None and self._frames.takes(size, layout)
         batch = None if whole else prepare(self.spec, frame, layout)
-        ending = end(self.spec, layout, self.resize, size)
+        ending = end(self.spec, layout, cast("Resize", self.resize), size)
         return _Job(frame, layout, ending, whole, time.perf_counter() - start, steady), batch
 
     def _check_scores(self) -> None:
@@ -324,8 +386,9 @@ class Segmenter:
                 before = time.perf_counter()
                 scores = job.steady(scores, job.frame, job.ending)
                 steadying = time.perf_counter() - before
-            labels = self._decode(scores, job.ending)
-        own = {"prepare": job.prepare, "decode": time.perf_counter() - start - steadying}
+            labels = self._label(scores, job)
+        last = "decode" if self._refine is None else "refine"
+        own = {"prepare": job.prepare, last: time.perf_counter() - start - steadying}
         if job.steady is not None:
             own["steady"] = steadying
         timings = {
@@ -333,9 +396,11 @@ class Segmenter:
         }
         return Segmentation(labels, scores, timings, self.spec, job.frame)
 
-    def _decode(self, scores: np.ndarray, ending: Ending) -> np.ndarray:
-        labels = decode(scores, ending.size, self.spec.output.grid)
-        return _stretch(_crop(labels, ending.content), ending.labels)
+    def _label(self, scores: np.ndarray, job: _Job) -> np.ndarray:
+        grid, ending = self.spec.output.grid, job.ending
+        if self._refine is not None:
+            return self._refine(scores, job.frame, ending, grid)
+        return _stretch(_crop(decode(scores, ending.size, grid), ending.content), ending.labels)
 
     def _check_finite(self, scores: np.ndarray) -> None:
         if not self._said_nan and np.isnan(scores.min()):  # the least of them is NaN if any is
@@ -351,6 +416,13 @@ class Segmenter:
 
     def __exit__(self, *exception: Any) -> None:
         self.close()
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise SourceError(
+            f"a frame is uint8 (height, width, 3) in BGR order, not {frame.dtype} {frame.shape}. Convert it first."
+        )
 
 
 def _used(scores: np.ndarray, ending: Ending) -> np.ndarray:

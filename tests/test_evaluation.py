@@ -102,8 +102,8 @@ def test_the_boundary_f_is_over_the_data_set_and_the_chosen_classes(segmenter: S
     result = evaluate(segmenter, samples, classes=["green"])
     assert result.boundary_scores.per_class_recall[GREEN] == 0.5
     assert result.boundary_f == pytest.approx(2 * 0.5 / 1.5)
-    assert evaluate(segmenter, samples, classes=["green"], tolerance=0).boundary_f < 0.5
-    assert evaluate(segmenter, samples, classes=["green"], tolerance=0).tolerance == 0
+    assert evaluate(segmenter, samples, classes=["green"], tolerances=[0]).boundary_f < 0.5
+    assert evaluate(segmenter, samples, classes=["green"], tolerances=[0]).tolerance == 0
 
 
 def test_masks_of_other_classes_order_are_compared_by_name(segmenter: Segmenter, samples: list[Sample]) -> None:

@@ -30,7 +30,9 @@ PROJECT: dict[str, Any] = msgspec.toml.decode((ROOT / "pyproject.toml").read_byt
 COMMANDS = [
     "run", "eval", "train", "export", "calib", "build", "bench", "inspect", "models", "report", "recommend", "doctor",
 ]  # fmt: skip
-TRAVELLERS = ["recipes/*.toml", "export/*.toml", "engines/*.toml", "calib/*.toml", "examples/*.jpg"]
+TRAVELLERS = [
+    "recipes/*.toml", "recipes/refine/*.toml", "export/*.toml", "engines/*.toml", "calib/*.toml", "examples/*.jpg",
+]  # fmt: skip
 
 
 def build(kind: str, source: Path, to: Path) -> Path:

@@ -43,6 +43,7 @@ class Words:
     precisions: tuple[str, ...] = (ALL,)
     sizes: tuple[Asked, ...] = (None,)
     specs: tuple[Path, ...] = ()  # TOML files, or folders of them, that describe foreign models
+    refines: tuple[str | None, ...] = (None,)  # back ends; None: none
     calibrated: bool = False  # whether there are pictures to make int8 files with
     variants: Collection[str] = ()  # what can be exported by name
 
@@ -68,11 +69,13 @@ class Planned:
     own: int | None  # the model's own size, where it is known yet
     artefact: Artefact | None
     spec: Path | None = None
+    refine: str | None = None  # the back end that makes its labels
     failed: str | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.model} {self.backend} {self.precision} {self.size_text}"
+        refine = f" {self.refine}" if self.refine else ""
+        return f"{self.model} {self.backend} {self.precision} {self.size_text}{refine}"
 
     @property
     def size_text(self) -> str:
@@ -82,7 +85,7 @@ class Planned:
 
 
 def expand(words: Words) -> list[Planned]:
-    """The cells of a matrix, in the order of its words: models, sizes, backends, precisions.
+    """The cells of a matrix, in the order of its words: models, sizes, backends, precisions, back ends.
 
     Raises UsageError for a name that no registry holds and where nothing is left to measure, ModelError for a file that
     is not there; a file that cannot be read is a failed cell.
@@ -90,7 +93,8 @@ def expand(words: Words) -> list[Planned]:
     _check_names("backend", words.backends, BACKENDS)
     _check_names("precision", words.precisions, PRECISIONS)
     machine = _Machine()
-    cells = [cell for model in _models(words) for cell in _cells(model, words, machine)]
+    plain = [cell for model in _models(words) for cell in _cells(model, words, machine)]
+    cells = [replace(cell, refine=refine) for cell in plain for refine in words.refines]
     if not cells:
         raise UsageError("there is nothing to measure: no installed backend runs these models (fcn-edge doctor).")
     return list({cell.key: cell for cell in reversed(cells)}.values())[::-1]

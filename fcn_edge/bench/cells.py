@@ -141,14 +141,16 @@ class Work:
 def reference_of(work: Work, works: Sequence[Work]) -> Work | None:
     """The candidate whose labels those of `work` are held against: the same model at the same size in float32.
 
-    None for that one itself, and where there is none.
+    With the same back end; None for that one itself, and where there is none.
     """
+
+    def kind(planned: Planned) -> tuple[str, str, str | None]:
+        return planned.model, planned.size_text, planned.refine
+
     alike = [
         other
         for other in works
-        if other.kept is not None
-        and (other.planned.model, other.planned.size_text) == (work.planned.model, work.planned.size_text)
-        and other.planned.precision == "fp32"
+        if other.kept is not None and kind(other.planned) == kind(work.planned) and other.planned.precision == "fp32"
     ]
     best = min(alike, key=lambda other: REFERENCES.index(other.planned.backend), default=None)
     return None if best is work else best
@@ -163,6 +165,7 @@ def cell_of(work: Work, data: Sequence[Data], reference: Work | None) -> Cell:
         backend=planned.backend,
         precision=planned.precision,
         size=planned.size_text,
+        refine=planned.refine,
         failed=work.failed,
     )
     opened = figures.opened

@@ -118,14 +118,14 @@ class Bench:
             planned.spec,
             settings.threads,
             planned.model,
+            planned.refine,
         )
         return Work(planned, settings, folder, candidate)
 
     def _kept(self, planned: Planned, path: Path) -> Kept:
         settings, size = self.settings, planned.size or planned.own
-        kept = self.store.cell(
-            identity(path, planned.backend, planned.precision, size, settings.resize, planned.spec, settings.threads)
-        )
+        computed = planned.backend, planned.precision, size, settings.resize, planned.spec, settings.threads
+        kept = self.store.cell(identity(path, *computed, planned.refine))
         if self.force:
             kept.forget()
         return kept

@@ -22,6 +22,7 @@ class Open(Struct, tag=True, frozen=True):
     threads: int | None
     frame: str | None
     frame_size: tuple[int, int]
+    refine: str | None = None
 
 
 class WarmUp(Struct, tag=True, frozen=True):

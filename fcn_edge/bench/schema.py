@@ -78,7 +78,7 @@ class Latency(Struct, frozen=True):
     """A frame in memory to labels at its size in memory, one at a time."""
 
     total: Summary
-    stages: dict[str, Summary]  # prepare, to_device, infer, from_device, decode, draw; those that there are
+    stages: dict[str, Summary]  # prepare, to_device, infer, from_device, decode or refine, draw; those that there are
     rounds: list[list[float]]  # every run's seconds, a list a round, to six digits; outliers too
     outliers: int  # runs beyond p75 + 3 * (p75 - p25); all are in every figure
     noisy: str | None  # why this cell's figures are doubtful
@@ -144,6 +144,7 @@ class Cell(Struct, frozen=True):
     backend: str
     precision: str  # what is really computed in; what was asked for where it failed
     size: str  # as asked: "512", "384x512"
+    refine: str | None = None  # the back end that made its labels
     failed: str | None = None  # one line, with the mend; then what could not be measured below is null
     variant: str | None = None
     trained: bool = True

@@ -89,9 +89,11 @@ def identity(
     resize: str | None,
     spec: Path | None,
     threads: int | None,
+    refine: str | None = None,
 ) -> dict[str, Any]:
     """Everything that decides how fast a candidate is and which labels it gives. Raises OSError."""
     return {
+        **({"refine": refine} if refine else {}),  # what was measured before there were back ends stays known
         "artefact": sha256(path),
         "spec": None if spec is None else sha256(spec),
         "backend": backend,

@@ -105,6 +105,7 @@ class Subject:
             None if asked.spec is None else Path(asked.spec),
             threads,
             progress=self._beat,
+            refine=asked.refine,
         )
 
     def _warm_up(self) -> str:

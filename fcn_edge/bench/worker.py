@@ -62,6 +62,7 @@ class Candidate:
     spec: Path | None = None  # describes a file that does not describe itself
     threads: int | None = None
     name: str = ""  # Cell.model
+    refine: str | None = None
 
 
 class Worker:
@@ -108,6 +109,7 @@ class Worker:
                 threads=given.threads,
                 frame=None if self._frame is None else str(self._frame),
                 frame_size=self._frame_size,
+                refine=given.refine,
             ),
             Opened,
             "being opened",

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcn_edge.cli import common
-from fcn_edge.errors import FcnEdgeError, UsageError
-
+from fcn_edge.errors import FcnEdgeError, UsageError, unknown
 if TYPE_CHECKING:
     from fcn_edge.bench.candidates import Asked, Named, Planned, Words
     from fcn_edge.bench.cells import Settings
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from fcn_edge.cli.making import Maker
 
 UNITS = 10  # of the progress bar, a second
+NO_REFINE = "none"  # the name of labels without a back end in a matrix
 PASSED_ON = ("--json", "--force", "--debug")  # not part of what reproduces a report
 
 Models = Annotated[
@@ -50,6 +50,9 @@ Runs = Annotated[int, typer.Option("--runs", min=1, help="Frames in a turn, at l
 Seconds = Annotated[float, typer.Option("--seconds", min=0, help="Seconds in a turn, at least.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; one a core where absent.")]
 Frame = Annotated[str, typer.Option("--frame", help="Rows and columns of the frame that latency starts from.")]
+Refine = Annotated[
+    str, typer.Option("--refine", help="Back ends joined by commas, as in none,guided (docs/refine.md).")
+]
 Layers = Annotated[bool, typer.Option("--layers", help="Time each layer too, where the runtime tells.")]
 Roofline = Annotated[bool, typer.Option("--roofline", help="Measure what the machine can do, and the share reached.")]
 Compare = Annotated[
@@ -99,6 +102,7 @@ def command(
     threads: Threads = None,
     frame: Frame = "720x1280",
     resize: common.Resize = None,
+    refine: Refine = "none",
     layers: Layers = False,
     roofline: Roofline = False,
     compare: Compare = None,
@@ -141,7 +145,7 @@ def command(
         layers=layers,
         roofline=roofline,
     )
-    words = _words(models, backends, precisions, sizes, spec, calib)
+    words = _words(models, backends, precisions, sizes, refine, spec, calib)
     base = None if compare is None else read_report(compare)  # before hours are spent
     planned = expand(words)
     maker = _maker(out, project, calib, settings, planned)
@@ -179,15 +183,20 @@ def _words(
     backends: str,
     precisions: str,
     sizes: str,
+    refines: str,
     specs: Sequence[Path] | None,
     calib: str | None,
 ) -> Words:
     from fcn_edge.bench.candidates import Words
     from fcn_edge.models import VARIANTS
+    from fcn_edge.refine import REFINES
 
     for path in specs or ():
         if not path.exists():
             raise FcnEdgeError(f"{path}: no such spec file or folder.")
+    for name in _names(refines, "--refine"):
+        if name not in (NO_REFINE, *REFINES):
+            raise unknown("refine", name, (NO_REFINE, *REFINES))
     named = [word for text in models or [common.DEFAULT_MODEL] for word in _names(text, "--models")]
     return Words(
         tuple(map(_named, named)),
@@ -195,6 +204,7 @@ def _words(
         _names(precisions, "--precisions"),
         tuple(map(_size, _names(sizes, "--sizes"))),
         tuple(specs or ()),
+        tuple(None if name == NO_REFINE else name for name in _names(refines, "--refine")),
         calib is not None,
         VARIANTS,
     )

@@ -28,7 +28,20 @@ Precision = Annotated[
 Size = Annotated[
     str | None, typer.Option("--size", help="Network size: the longer side, or HxW; the model's own where absent.")
 ]
-Resize = Annotated[str | None, typer.Option("--resize", help="fit, stretch or native; the model's own where absent.")]
+Resize = Annotated[
+    str | None, typer.Option("--resize", help="fit, stretch, native or tiles; the model's own where absent.")
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option("--overlap", min=0, help="Of tiles: pixels that a score sees to either side; read from the model."),
+]
+Refine = Annotated[
+    str | None,
+    typer.Option("--refine", help="Follow the frame's own edges: guided, for video, or crf or mrf (docs/refine.md)."),
+]
+Url = Annotated[
+    str | None, typer.Option("--url", help="HOST:PORT of a server that has the model, with --backend triton.")
+]
 SpecFile = Annotated[Path | None, typer.Option("--spec", help="TOML that describes a model file without a spec.")]
 Project = Annotated[
     Path | None, typer.Option("--project", help="Project folder; else the nearest with export, engines and calib.")

@@ -19,9 +19,10 @@ Data = Annotated[
 Split = Annotated[str | None, typer.Option("--split", help="The list of every ROOT without one: val where absent.")]
 Classes = Annotated[str | None, typer.Option("--classes", help="Means over these classes alone: cat,dog.")]
 Boundary = Annotated[
-    float | None,
-    typer.Option("--boundary", min=0, max=100, help="Tolerance of the boundary F-score, in pixels; 5 where absent."),
+    str | None,
+    typer.Option("--boundary", help="Tolerances of the boundary F-score, in pixels, as in 1,3,5; 5 where absent."),
 ]
+LARGEST_TOLERANCE = 100  # pixels: a disk of it holds 31,000 pixels that each contour pixel may have to look at
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.")]
 
 EPILOG = common.examples(
@@ -43,7 +44,10 @@ def command(
     precision: common.Precision = None,
     size: common.Size = None,
     resize: common.Resize = None,
+    overlap: common.Overlap = None,
+    refine: common.Refine = None,
     spec: common.SpecFile = None,
+    url: common.Url = None,
     limit: Limit = None,
     boundary: Boundary = None,
     json: common.Json = False,
@@ -57,6 +61,7 @@ def command(
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     if names == []:
         raise UsageError("--classes names no class. Give names joined by commas, as in cat,dog.")
+    tolerances = [TOLERANCE] if boundary is None else _tolerances(boundary)
     opened = open_data(data, split, default="val")
     samples = opened.samples[:limit]
     with common.building_bar() as building:
@@ -68,6 +73,9 @@ def command(
             resize=cast("Resize | None", resize),
             spec=spec,
             progress=building,
+            url=url,
+            refine=refine,
+            overlap=overlap,
         )
     with opening as segmenter:
         result = evaluate(
@@ -76,13 +84,23 @@ def command(
             names,
             progress=lambda items: common.track(items, "Segmenting", len(samples)),
             truth_classes=opened.classes,
-            tolerance=TOLERANCE if boundary is None else boundary,
+            tolerances=tolerances,
         )
     if json:
         common.print_json(result.document())
         common.say(table(result))
     else:
         print(table(result))
+
+
+def _tolerances(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 <= each <= LARGEST_TOLERANCE for each in found):
+        raise UsageError(f"--boundary {text}: give pixels, 0 to {LARGEST_TOLERANCE}, joined by commas, as in 1,3,5.")
+    return found
 
 
 def table(result: Evaluation) -> str:
@@ -98,14 +116,15 @@ def table(result: Evaluation) -> str:
         "mean accuracy" + over: result.mean_accuracy,
         "pixel accuracy": scores.pixel_accuracy,
         "frequency weighted IoU": scores.frequency_weighted_iou,
-        f"boundary F, {result.tolerance:g} px" + over: result.boundary_f,
+        **{f"boundary F, {pixels:g} px" + over: value for pixels, value in result.boundary_fs.items()},
         "per-image mean IoU" + over: result.per_image_mean_iou,
         "per-image pixel accuracy": result.per_image_pixel_accuracy,
     }
     width = max(map(len, (*figures, *result.names)))
     lines = [
         f"{result.model}{'' if result.trained else ' (UNTRAINED)'} on {result.images} pictures: "
-        f"{result.backend}, {result.precision}, {result.resize}, mostly {size[0]}x{size[1]}",
+        f"{result.backend}, {result.precision}, {result.resize}, mostly {size[0]}x{size[1]}"
+        + (f", refined by {result.refine}" if result.refine else ""),
         "",
         *(f"  {name:{width}} {figure:.4f}" for name, figure in figures.items()),
         "",

@@ -74,6 +74,13 @@ Window = Annotated[
 Web = Annotated[bool, typer.Option("--web", help="Serve a page with the live picture and figures.")]
 Host = Annotated[str, typer.Option("--host", help="The page's address; on others than loopback it wants a token.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The page's port; 0: any free one.")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", help="Hand pictures to many workers: local, or a cluster's ray://HOST:PORT (docs/many.md)."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="How many, with --on; one a core, or a GPU, where absent.")
+]
 Token = Annotated[
     str | None,
     typer.Option("--token", envvar="FCN_EDGE_TOKEN", help="What a client must know; made where one is needed."),
@@ -113,7 +120,12 @@ def command(
     precision: common.Precision = None,
     size: common.Size = None,
     resize: common.Resize = None,
+    overlap: common.Overlap = None,
+    refine: common.Refine = None,
     spec: common.SpecFile = None,
+    url: common.Url = None,
+    on: On = None,
+    workers: Workers = None,
     threads: Threads = None,
     force: common.Force = False,
     json: common.Json = False,
@@ -127,7 +139,32 @@ def command(
     sources = (*(source or ()), *((_camera(camera),) if camera is not None else ())) or _from_environment()
     if not sources:
         raise UsageError("name an input: --source with a photo, folder, video file, stream or demo:, or --camera 0.")
-    network_size = common.parse_size(size)
+    keep = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
+    opening: dict[str, Any] = {"model": model, "backend": backend, "precision": precision, "url": url}
+    opening |= {"size": common.parse_size(size), "resize": resize, "refine": refine, "spec": spec, "threads": threads}
+    opening |= {} if overlap is None else {"overlap": overlap}
+    drawing: dict[str, Any] = {"alpha": alpha, "keep": keep, "heat": heat, "legend": legend}
+    outs = tuple(out or ())
+    if twice := [name for name in outs if outs.count(name) > 1]:
+        raise UsageError(f"--out {twice[0]}: is named twice.")
+    if on is not None:
+        from fcn_edge.cli import many
+
+        live = {"--camera": camera, "--capture": capture, "--reconnect": reconnect, "--window": window, "--web": web}
+        limits = {"--frames": frames, "--duration": duration, "--max-fps": max_fps, "--skip": skip}
+        many.refuse({**live, **limits, "--segment": segment, "--stats": stats, "--stable": stable})
+        asked = many.Request(on, workers, sources, opening, drawing, outs, labels, force, json)
+        raise typer.Exit(many.run(asked))
+    if workers is not None:
+        raise UsageError("--workers: goes with --on. Add --on local.")
+    if resize == "tiles":
+        from fcn_edge.cli import giant
+
+        if giant.are_pictures(sources):
+            options = {"--heat": heat, "--stats": stats, "--window": window, "--web": web, "--stable": stable}
+            giant.refuse({**options, "--refine": refine, "--frames": frames, "--duration": duration})
+            asked = giant.Request(sources, opening, outs, labels, keep, alpha, force, json)
+            raise typer.Exit(giant.run(asked))
 
     from fcn_edge.cli.running import Drawing, Page, Request, run
     from fcn_edge.video.feed import Limits
@@ -135,23 +172,18 @@ def command(
     from fcn_edge.video.outputs import Wishes
     from fcn_edge.video.series import parse_cut
 
-    outs = tuple(out or ())
-    if twice := [name for name in outs if outs.count(name) > 1]:
-        raise UsageError(f"--out {twice[0]}: is named twice.")
     cut = None if segment is None else parse_cut(segment)
     wishes = Wishes(outs, labels, stats, window, force, cut, encoder, served=web)
     if not json or wishes.writes or window:
         wishes.check()
-    keep = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
     asked = ",".join([*([capture] if capture else []), *([f"reconnect={reconnect}"] if reconnect else [])])
-    opening: dict[str, Any] = {"model": model, "backend": backend, "precision": precision, "size": network_size}
     status = run(
         Request(
             sources=sources,
             capture=SourceOptions().updated(asked),
-            model={**opening, "resize": resize, "spec": spec, "threads": threads},
+            model=opening,
             wishes=wishes,
-            drawing=Drawing(alpha, keep, heat, legend),
+            drawing=Drawing(**drawing),
             limits=Limits(frames, duration, max_fps, skip),
             stable=stable,
             page=Page(host, port, token) if web else None,

@@ -25,6 +25,7 @@ def document(feeds: Sequence[Feed], segmenter: Segmenter, interrupted: str | Non
         "precision": backend.precision,
         "choice": segmenter.choice,
         "resize": segmenter.resize,
+        "refine": segmenter.refine,
         "interrupted": interrupted,
     }
 

@@ -49,6 +49,7 @@ class Answer:
             return None
         model = _word(cell.file or cell.model) + (f" --spec {_word(cell.spec)}" if cell.spec else "")
         options = f"--model {model} --backend {cell.backend} --precision {cell.precision} --size {cell.size}"
+        options += f" --refine {cell.refine}" if cell.refine else ""
         return f"fcn-edge run {options} --source clip.mp4 --out overlay.mp4"
 
     def document(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class Answer:
                 "backend": cell.backend,
                 "precision": cell.precision,
                 "size": cell.size,
+                "refine": cell.refine,
                 "mean_iou": {each.data: each.mean_iou for each in cell.accuracy},
                 "p50": cell.latency and cell.latency.total.p50,
                 "p95": cell.latency and cell.latency.total.p95,
@@ -108,7 +110,8 @@ def text(answer: Answer) -> str:
     if answer.cell is None:
         return f"{answer.board}: nothing fits. {' '.join(answer.why)}"
     cell = answer.cell
-    lines = [f"{answer.board}: {cell.model}, {cell.backend}, {cell.precision}, size {cell.size}"]
+    refined = f", refined by {cell.refine}" if cell.refine else ""
+    lines = [f"{answer.board}: {cell.model}, {cell.backend}, {cell.precision}, size {cell.size}{refined}"]
     lines += [f"  {line}" for line in (*answer.why, *(f"But: {doubt}" for doubt in answer.doubts))]
     return "\n".join([*lines, f"  {answer.command}"])
 

@@ -18,6 +18,7 @@ STAGES = {  # in the order in which a frame passes them
     "infer": "infer",
     "from_device": "from device",
     "decode": "decode",
+    "refine": "refine",
     "draw": "draw",
 }
 COSTLIEST = 10  # layers of a profile that are shown; report.json has all
@@ -41,8 +42,9 @@ class Table:
 
 
 def who(cell: Cell) -> list[str]:
+    refined = f" + {cell.refine}" if cell.refine else ""
     untrained = "" if cell.trained else " (UNTRAINED)"
-    return [cell.model + untrained, cell.backend, cell.precision, cell.size]
+    return [cell.model + refined + untrained, cell.backend, cell.precision, cell.size]
 
 
 def frontier_table(board: Board, data: Data) -> Table:
