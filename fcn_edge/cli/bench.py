@@ -13,6 +13,7 @@ import typer
 
 from fcn_edge.cli import common
 from fcn_edge.errors import FcnEdgeError, UsageError, unknown
+
 if TYPE_CHECKING:
     from fcn_edge.bench.candidates import Asked, Named, Planned, Words
     from fcn_edge.bench.cells import Settings

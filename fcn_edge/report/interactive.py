@@ -18,7 +18,7 @@ from fcn_edge.report.words import figure, ms, pixels
 
 COLORS = ["#3b7dd8", "#d4600a", "#1d9a63", "#9a6fd6", "#d64550", "#1593a3", "#a5762f", "#d1589f", "#6b9a1a", "#7f8790"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "pentagon", "x", "hexagon"]
-PATTERNS = ["", "/", "\\", "x", "-", "."]
+PATTERNS = ["", "/", "\\", "x", "-", ".", "+"]
 MOST = 30  # rows of a plot: what a tall screen shows; the tables have all
 ROW = 38  # pixels of a candidate's row: two lines of text
 HEIGHT = 460  # pixels of a plot without rows

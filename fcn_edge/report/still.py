@@ -16,7 +16,7 @@ from fcn_edge.report.tables import STAGES
 from fcn_edge.report.view import Board, accuracy, champions, frontier, mean_iou, seconds, shown
 
 MARKERS = ["o", "s", "D", "^", "P", "*", "v", "p", "X", "h"]
-HATCHES = ["", "///", "\\\\\\", "xxx", "---", "..."]
+HATCHES = ["", "///", "\\\\\\", "xxx", "---", "...", "+++"]
 
 STYLE: Any = {
     "font.size": 9,

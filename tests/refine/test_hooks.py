@@ -19,6 +19,7 @@ from fcn_edge.cli import main
 from fcn_edge.errors import ModelError, UsageError
 from fcn_edge.prepare import Ending
 from fcn_edge.refine import REFINES, open_refine
+from fcn_edge.report import interactive, still, tables
 from fcn_edge.segmenter import STAGES
 from fcn_edge.spec import Grid, Output
 
@@ -74,7 +75,7 @@ def test_of_a_letterboxed_frame_it_gets_the_scores_that_lie_on_it(tiny: Path, no
     with Segmenter(tiny, precision="fp32", resize="letterbox", refine="noting") as segmenter:
         segmenter(random_frames(16, 64, 3))
     scores, _, ending, _ = noting.given[0]
-    assert scores.shape[1:] == ending.used == (1, 4)
+    assert scores.shape[1:] == ending.used == (8, 32)
 
 
 def test_scores_that_were_steadied_are_refined(tiny: Path, noting: Noting) -> None:
@@ -179,6 +180,12 @@ def test_what_was_measured_with_one_back_end_is_not_taken_for_another(tiny: Path
     plain, guided, crf = (identity(*computed, refine) for refine in (None, "guided", "crf"))
     assert "refine" not in plain
     assert len({json.dumps(each, default=str) for each in (plain, guided, crf)}) == 3
+
+
+def test_every_stage_has_a_look_of_its_own_in_the_plots() -> None:
+    drawn = {*STAGES, "draw"} - {"steady"}
+    assert drawn == set(tables.STAGES)
+    assert len(drawn) <= min(map(len, (still.HATCHES, interactive.PATTERNS, interactive.COLORS)))
 
 
 def fcn_edge(

@@ -39,9 +39,7 @@ def test_the_highest_of_upsampled_scores_are_the_labels_that_decode_gives(
 def test_a_border_beyond_the_frame_is_cut_off(grid: Grid) -> None:
     scores = noise(1)
     ending = Ending(None, (64, 80), (50, 77), (50, 77))
-    np.testing.assert_array_equal(
-        upsampled(scores, ending, grid).argmax(0), decode(scores, (64, 80), grid)[:50, :77]
-    )
+    np.testing.assert_array_equal(upsampled(scores, ending, grid).argmax(0), decode(scores, (64, 80), grid)[:50, :77])
 
 
 def test_at_any_other_size_they_are_interpolated_as_opencv_does_it() -> None:
@@ -63,9 +61,7 @@ def test_what_is_not_finite_wins_and_loses_as_in_decode() -> None:
     scores[2, 4, 4] = np.inf
     scores[3, 2, 2] = -np.inf
     for grid in GRIDS:
-        np.testing.assert_array_equal(
-            upsampled(scores, whole(36, 48), grid).argmax(0), decode(scores, (36, 48), grid)
-        )
+        np.testing.assert_array_equal(upsampled(scores, whole(36, 48), grid).argmax(0), decode(scores, (36, 48), grid))
 
 
 def test_finite_scores_are_not_copied() -> None:
