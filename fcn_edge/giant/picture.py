@@ -179,7 +179,7 @@ def _write(segmenter: Segmenter, source: Path, wanted: Wanted, work: Work, done:
         finally:
             draft.discard()
     total = done.size[0] * done.size[1]
-    done.shares = {name: counts[i] / total for i, name in enumerate(spec.classes) if counts[i]}
+    done.shares = {name: int(counts[i]) / total for i, name in enumerate(spec.classes) if counts[i]}
 
 
 def _key(segmenter: Segmenter, source: Path, sides: Sides) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def picture() -> np.ndarray:
     return cv2.resize(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8), (431, 337))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 def test_every_window_holds_the_rows_of_the_whole_picture(tmp_path, picture, name):
     options = [cv2.IMWRITE_WEBP_QUALITY, 101] if name.endswith("webp") else []
     cv2.imwrite(str(tmp_path / name), picture, options)
