@@ -1,6 +1,6 @@
 """Pictures in tiles: memory over time, seconds, and how far their labels are those of the whole picture.
 
-    python benchmarks/tiles.py giant [--side 20000] [--format png] [--model NAME] [--plot FILE.png]
+    python benchmarks/tiles.py giant [--side 20000] [--format png] [--out LABELS.tif] [--model NAME] [--plot FILE.svg]
     python benchmarks/tiles.py photo [--model NAME]
     python benchmarks/tiles.py agree [--model NAME]
 
@@ -74,11 +74,15 @@ def mosaic(size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def draw(path: Path, size: tuple[int, int]) -> None:
-    """The mosaic as a file, without the picture in memory where that is a PNG."""
-    if path.suffix == ".png":
-        write_png(path, (block[..., ::-1] for block in mosaic(size)), size, None, "a mosaic")
-    else:
-        cv2.imwrite(str(path), np.concatenate(list(mosaic(size))))
+    """The mosaic as a file: a PNG, or a JPEG or a tiled TIFF made of it; never the picture in memory."""
+    png = path.with_suffix(".png")
+    write_png(png, (block[..., ::-1] for block in mosaic(size)), size, None, "a mosaic")
+    if path != png:
+        import pyvips
+
+        image = pyvips.Image.new_from_file(str(png), access="sequential")
+        image.write_to_file(str(path), Q=90, **({"tile": True, "compression": "jpeg"} if path.suffix == ".tif" else {}))
+        png.unlink()
 
 
 def watch(*arguments: object) -> Seen:
@@ -101,13 +105,13 @@ def watch(*arguments: object) -> Seen:
     return Seen(time.perf_counter() - begun, curve, peak, json.loads(told))
 
 
-def giant(side: int, suffix: str, model: str, plot: Path | None) -> None:
+def giant(side: int, suffix: str, out: str, model: str, plot: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        source = Path(folder) / f"giant.{suffix}"
+        source, target = Path(folder) / f"giant.{suffix}", Path(folder) / out
         draw(source, (side, side))
         print(f"{source.name}: {side}x{side}, {source.stat().st_size / 1e6:.0f} MB")
-        seen = watch("--source", source, "--labels", Path(folder) / "labels.tif", "--resize", "tiles", "--model", model)
-        labels = (Path(folder) / "labels.tif").stat().st_size
+        seen = watch("--source", source, "--labels", target, "--resize", "tiles", "--model", model)
+        labels = target.stat().st_size
     picture = seen.document["pictures"][0]
     print(f"{seen.document['choice']}; {seen.document['precision']}")
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in picture["stages_s"].items())
@@ -172,11 +176,12 @@ def main() -> None:
     parser.add_argument("what", choices=("giant", "photo", "agree"))
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--format", default="png", choices=("png", "jpg", "tif"))
+    parser.add_argument("--out", default="labels.tif", help="its ending says the format: .tif or .png")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     if asked.what == "giant":
-        giant(asked.side, asked.format, asked.model, asked.plot)
+        giant(asked.side, asked.format, asked.out, asked.model, asked.plot)
     elif asked.what == "photo":
         photo(asked.model)
     else:

@@ -1,9 +1,9 @@
 """Pictures that memory does not hold: read by rows, segmented in tiles, written as they go.
 
-    open_rows        a picture of any size, rows from its top
-    write_tiff       rows into a tiled TIFF; write_png into a PNG
-    Work             what an interrupted picture has done
-    segment_picture  all of them together
+open_rows        a picture of any size, rows from its top
+write_tiff       rows into a tiled TIFF; write_png into a PNG
+Work             what an interrupted picture has done
+segment_picture  all of them together
 """
 
 from fcn_edge.giant.picture import Done, Wanted, segment_picture

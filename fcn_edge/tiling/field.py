@@ -19,11 +19,13 @@ from fcn_edge.spec import ModelSpec
 from fcn_edge.tiling.graph import Graph, Node, read_graph
 
 POINTWISE = frozenset(
-    "Abs Add BatchNormalization Cast Ceil Clip Concat DequantizeLinear Div Dropout Elu Equal Erf Exp Floor Gelu "
-    "Greater GreaterOrEqual HardSigmoid HardSwish Identity LRN LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish "
-    "Mul Neg Not PRelu Pow QuantizeLinear Reciprocal Relu Round Sigmoid Softmax Softplus Split Sqrt Sub Sum Tanh Where"
-    .split()
-)  # fmt: skip
+    """
+    Abs Add BatchNormalization Cast Ceil Clip Concat DequantizeLinear Div Dropout Elu Equal Erf Exp Floor Gelu
+    Greater GreaterOrEqual HardSigmoid HardSwish Identity LRN LeakyRelu Less LessOrEqual Log LogSoftmax Max Min Mish
+    Mul Neg Not PRelu Pow QuantizeLinear Reciprocal Relu Round Sigmoid Softmax Softplus Split Sqrt Sub Sum Tanh
+    Where
+    """.split()  # noqa: SIM905
+)
 POOLS = ("MaxPool", "AveragePool", "LpPool")
 WINDOWS = ("Conv", "ConvInteger", "QLinearConv", *POOLS)
 WHOLE_MAP = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import threading
 from collections.abc import Callable, Iterator
-
 from pathlib import Path
 
 import cv2
@@ -204,5 +203,3 @@ class file_size_limit:
 
     def __exit__(self, *error: object) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
-
-
