@@ -295,9 +295,10 @@ class _Int8:
 def _tell(exported: Exported, serving: list[Path]) -> None:
     reference = "the float32 file" if exported.spec.precision == "int8" else "PyTorch"
     for parity in exported.parity:
+        of = "" if parity.part == 1 else f" of the {parity.part:.0%} that differ least"
         common.say(
             f"  {parity.size[0]}x{parity.size[1]}: {parity.label_agreement:.4%} of the labels as in {reference}, "
-            f"largest score difference {parity.largest_difference:.2g}"
+            f"largest score difference{of} {parity.largest_difference:.2g}"
         )
     if exported.float32:
         parts = "; ".join(f"{part} ({len(nodes)} nodes)" for part, nodes in exported.float32.items())

@@ -38,8 +38,9 @@ BOUNDS = {
 # Seeded noise damps no rounding (scores within 0.17), and at some sizes one class is hardly ahead of the next anywhere:
 # 27 % of fcn8s-lite's labels stay at 584x947. So here the scores alone say something.
 UNTRAINED_FP16 = Bounds(0.2, 0.25)
-# Where a network decides by comparing, another rounding sends a few values elsewhere: these parts of its scores count.
-DECIDED = 0.9
+# Where a network decides by comparing, another rounding sends a few values elsewhere, so a part of the scores counts
+# and fewer labels have to agree: PyTorch itself in float64 changes 1.7 % of an untrained SegNet's.
+DECIDED, DECIDED_LABELS = 0.75, 0.98
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Parity:
 
     size: tuple[int, int]
     label_agreement: float
-    largest_difference: float  # of a score, or of the part of them that counts; 0 for a file that gives labels
+    largest_difference: float  # of a score; 0 for a file that gives labels
+    part: float = 1.0  # of the scores, those that differ least, which that is the largest difference of
 
 
 def check_parity(
@@ -63,11 +65,12 @@ def check_parity(
     """Run both on every photo at every size; the network on frames, the file on what its spec says it takes.
 
     A float16 file is run with each of its values rounded to float16 (`rounding` says why).
-    part: of the scores, those that differ least, which has to agree.
+    part: of the scores, those that differ least, which has to agree; below 1 fewer labels have to, too.
     Raises FcnEdgeError where labels or scores differ by more than the precision's `BOUNDS`.
     """
     running = session(spec, file)
     bounds = BOUNDS[spec.precision] if spec.trained or spec.precision == "fp32" else UNTRAINED_FP16
+    needed = bounds.agreement if part == 1 else min(bounds.agreement, DECIDED_LABELS)
     found = []
     for size in sizes:
         side = (spec.side(size[0]), spec.side(size[1]))
@@ -81,10 +84,10 @@ def check_parity(
                 "on the way a value leaves float16's range. Nothing was written. Take --precision fp32."
             )
         parity = compare(side, expected, got, part)
-        if not parity.label_agreement >= bounds.agreement:
+        if not parity.label_agreement >= needed:
             raise FcnEdgeError(
                 f"{spec.name}: at {side[0]}x{side[1]} {parity.label_agreement:.4%} of the labels agree with PyTorch, "
-                f"{bounds.agreement:.1%} are needed; the largest score difference is {parity.largest_difference:.3g}. "
+                f"{needed:.1%} are needed; the largest score difference is {parity.largest_difference:.3g}. "
                 "Nothing was written."
             )
         allowed = bounds.difference * (1 if probabilities else float(expected.std()))
@@ -133,4 +136,4 @@ def compare(size: tuple[int, int], expected: np.ndarray, got: np.ndarray, part: 
         return Parity(size, float((expected == got).mean()), 0.0)
     agreement = float((expected.argmax(1) == got.argmax(1)).mean())
     differences = np.abs(expected - got)
-    return Parity(size, agreement, float(differences.max() if part == 1 else np.quantile(differences, part)))
+    return Parity(size, agreement, float(differences.max() if part == 1 else np.quantile(differences, part)), part)
