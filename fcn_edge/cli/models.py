@@ -11,6 +11,7 @@ from fcn_edge.cli import common
 
 EPILOG = common.examples("fcn-edge models", "fcn-edge models --json")
 LABELS = {"data": "trained on", "seen": "has seen", "license": "licence"}  # keys of `provenance` for people to read
+WIDE = 19  # the longest name
 
 
 def register(app: typer.Typer) -> None:
@@ -105,12 +106,12 @@ def text(document: dict[str, Any]) -> str:
     """The listing for people."""
     lines = ["Variants (--variant), for train and export:"]
     for name, variant in document["variants"].items():
-        lines += [f"  {name:16} {variant['summary']}", f"  {'':16} weights: {_sources(variant['weights'])}"]
+        lines += [f"  {name:{WIDE}} {variant['summary']}", f"  {'':{WIDE}} weights: {_sources(variant['weights'])}"]
     lines += ["", "Published weights (fcn-edge models --download NAME, or train --weights NAME for a trunk):"]
-    lines += [f"  {name:16} {_published(weights)}" for name, weights in document["published"].items()]
+    lines += [f"  {name:{WIDE}} {_published(weights)}" for name, weights in document["published"].items()]
     lines += ["", "Bundled models (--model), trained, run without torch:"]
     for name, model in document["bundled"].items():
-        lines += [f"  {name:16} {_facts(model)}", *(f"  {'':16} {line}" for line in _story(model["spec"]))]
+        lines += [f"  {name:{WIDE}} {_facts(model)}", *(f"  {'':{WIDE}} {line}" for line in _story(model["spec"]))]
     if not document["bundled"]:
         lines.append("  none in this checkout: name an ONNX file or a checkpoint")
     return "\n".join(lines)
