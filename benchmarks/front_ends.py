@@ -4,9 +4,12 @@
     python benchmarks/front_ends.py indices
 
 `peer` runs its authors' DeepLabV3 and `deeplabv3-lite` with the same weights on the same planes and compares their
-scores before the last upsampling, on the demo photos: as their graph is, and with its weights rounded to float16, as a
-weights file holds them. Their graph takes one size. `indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its
-pools' indices and its unpooling take of the time, beside the space that the indices take in bits, bytes and floats.
+scores before the last upsampling, on the demo photos at several sides 8k+1: as their graph is, and with its weights
+rounded to float16, as a weights file holds them. Their file takes one size, their graph any: it is opened so. Its
+labels are 513x513 always, and ours are brought there.
+
+`indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its pools' indices and
+its unpooling take of the time, beside the space that the indices take in bits, bytes and floats.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ from torch.nn import functional as F
 
 from fcn_edge.data import read_image
 from fcn_edge.models.checkpoint import untrained
+from fcn_edge.models.network import Network
 from fcn_edge.models.vgg import STAGES
 from fcn_edge.models.weights import resolve
 from fcn_edge.onnx_export import export
 from fcn_edge.resources import demo_photos
 
-SIDE = 513  # of the peer's input
+SIZES = ((513, 513), (377, 505), (257, 641), (769, 769))  # (H, W), sides 8k+1; the first is their own
 FRAME = (384, 512)  # (H, W) of a common VOC picture, rounded to SegNet's stride
 ROUNDS, WARMUP = 5, 2
 # Operators of the exported file that only the indices and what they undo need.
@@ -58,25 +62,34 @@ def compare_with_peer(options: argparse.Namespace) -> None:
     network = resolve(str(options.weights), "deeplabv3-lite", None, Path(), Path).network
     for title, rounds in (("as it is", False), ("weights in float16", True)):
         peer, names = with_scores(options.peer, rounds)
-        for path in demo_photos():
-            frame = torch.from_numpy(cv2.resize(read_image(path), (SIDE, SIDE), interpolation=cv2.INTER_AREA))[None]
-            with torch.inference_mode():
-                planes, ours = network.planes(frame).numpy(), network(frame)
-            logits, theirs = (np.asarray(value) for value in peer.run(names, {peer.get_inputs()[0].name: planes}))
-            whole = F.interpolate(ours, logits.shape[2:], mode="bilinear", align_corners=True).numpy()
+        for height, width in SIZES:
+            found = np.array([differences(network, peer, names, path, (height, width)) for path in demo_photos()])
             print(
-                f"{title}, {path.stem}: {list(ours.shape)} and {list(theirs.shape)} scores of a deviation of "
-                f"{theirs.std():.2f}, largest difference {np.abs(ours.numpy() - theirs).max():.2g}; "
-                f"{(whole.argmax(1) == logits.argmax(1)).mean():.4%} of {logits.shape[2]}x{logits.shape[3]} labels equal"
+                f"{title}, {width}x{height}: largest difference of a score {found[:, 0].max():.2g} where they deviate "
+                f"by {found[:, 1].min():.2f}; {found[:, 2].min():.4%} of the labels equal"
             )
 
 
+def differences(network: Network, peer: Any, names: list[str], path: Path, size: tuple[int, int]) -> tuple[float, ...]:
+    """The largest difference of a score, the deviation of theirs, and the part of their labels that is ours too."""
+    frame = torch.from_numpy(cv2.resize(read_image(path), size[::-1], interpolation=cv2.INTER_AREA))[None]
+    with torch.inference_mode():
+        planes, ours = network.planes(frame).numpy(), network(frame)
+    logits, theirs = (np.asarray(value) for value in peer.run(names, {peer.get_inputs()[0].name: planes}))
+    whole = F.interpolate(ours, logits.shape[2:], mode="bilinear", align_corners=True).numpy()
+    farthest = float(np.abs(ours.numpy() - theirs).max())
+    return farthest, float(theirs.std()), float((whole.argmax(1) == logits.argmax(1)).mean())
+
+
 def with_scores(path: Path, rounds: bool) -> tuple[Any, list[str]]:
-    """The graph in ONNX Runtime, and the names of its output and of what its last Resize reads.
+    """The graph in ONNX Runtime for planes of any size, and the names of its output and of what its last Resize reads.
 
     rounds: its weights to float16.
     """
     model = onnx.load(path)
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]  # the shapes at their own size
     last = next(node for node in reversed(model.graph.node) if node.op_type == "Resize")
     model.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
     for weight in model.graph.initializer:
