@@ -82,9 +82,7 @@ def _slot(name, table, names):
     return slot
 
 
-@kernel(
-    int64(writable(float32, 1), writable(float32, 1), writable(int32, 1), writable(int32, 1), writable(float32, 1))
-)
+@kernel(int64(writable(float32, 1), writable(float32, 1), writable(int32, 1), writable(int32, 1), writable(float32, 1)))
 def _simplex(feature, place, rank, at, weights):
     """The name of the corner of remainder 0; fills the corners' weights and `at`, which says who has which rank."""
     one, half = np.float32(1), np.float32(0.5)
@@ -129,6 +127,17 @@ def _simplex(feature, place, rank, at, weights):
     return name
 
 
+@kernel(types.Tuple((writable(int32, 1), writable(int64, 1)))(writable(int64, 1)))
+def _grown(names):
+    """A table and names of four times the room."""
+    more = np.empty(4 * names.shape[0], np.int64)
+    table = np.full(2 * more.shape[0], -1, np.int32)
+    for vertex in range(names.shape[0]):
+        more[vertex] = names[vertex]
+        table[_slot(names[vertex], table, more)] = vertex
+    return table, more
+
+
 @kernel(
     types.Tuple((writable(int64, 1), writable(int32, 1)))(
         readable(uint8, 3), float32, float32, writable(int32, 2), writable(float32, 2)
@@ -168,17 +177,6 @@ def _locate(frame, per_pixel, per_level, corners, weights):
                     count += 1
                 corners[pixel, corner] = table[slot]
     return names[:count].copy(), table
-
-
-@kernel(types.Tuple((writable(int32, 1), writable(int64, 1)))(writable(int64, 1)))
-def _grown(names):
-    """A table and names of four times the room."""
-    more = np.empty(4 * names.shape[0], np.int64)
-    table = np.full(2 * more.shape[0], -1, np.int32)
-    for vertex in range(names.shape[0]):
-        more[vertex] = names[vertex]
-        table[_slot(names[vertex], table, more)] = vertex
-    return table, more
 
 
 @kernel(void(readable(int64, 1), readable(int32, 1), writable(int32, 3)))

@@ -15,7 +15,7 @@ from fcn_edge.prepare import Ending
 from fcn_edge.refine import open_refine
 from fcn_edge.refine.mrf import Mrf, MrfFigures, between, cheapest, costs
 
-maxflow = pytest.importorskip("maxflow", reason="PyMaxflow is an extra: mrf")
+flow = pytest.importorskip("ortools.graph.python.max_flow", reason="OR-tools is an extra: refine")
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -34,7 +34,7 @@ def energy(own: np.ndarray, edges: list[np.ndarray], labels: np.ndarray) -> int:
 
 
 def problem(seed: int, classes: int, rows: int, columns: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Costs of a kind that settles some pixels at once and leaves others open."""
+    """Costs of pixels and of pairs, of which neither outweigh the others."""
     generator = np.random.default_rng(seed)
     own = generator.integers(0, 4000, (classes, rows, columns))
     shapes = [(rows - down, columns - abs(right)) for down, right in NEIGHBOURS]
@@ -50,13 +50,13 @@ def on_frame(frame: np.ndarray) -> Ending:
 def test_of_two_classes_the_best_labelling_is_found(seed: int) -> None:
     own, edges = problem(seed, 2, 3, 4)
     best = min(energy(own, edges, np.reshape(labels, (3, 4))) for labels in product(range(2), repeat=12))
-    assert energy(own, edges, cheapest(own, edges, maxflow)) == best
+    assert energy(own, edges, cheapest(own, edges, flow)) == best
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_of_three_classes_no_single_class_can_better_the_labelling(seed: int) -> None:
     own, edges = problem(seed, 3, 3, 3)
-    found = cheapest(own, edges, maxflow)
+    found = cheapest(own, edges, flow)
     cost = energy(own, edges, found)
     for label in range(3):
         for takes in product([False, True], repeat=9):
@@ -92,8 +92,8 @@ def test_a_blurred_disk_gets_the_edge_that_the_frame_has() -> None:
     truth = np.zeros((120, 160), np.uint8)
     cv2.circle(truth, (80, 60), 33, 7, -1)
     frame[truth == 7] = (40, 60, 190)
-    coarse = cv2.resize((truth == 7).astype(np.float32), (10, 8), interpolation=cv2.INTER_AREA)
-    scores = np.full((21, 8, 10), -9, np.float32)
+    coarse = cv2.resize((truth == 7).astype(np.float32), (8, 6), interpolation=cv2.INTER_AREA)
+    scores = np.full((21, 6, 8), -9, np.float32)
     scores[0], scores[7] = 3 - 6 * coarse, 6 * coarse - 3
     before = decode(scores, frame.shape[:2])
     after = open_refine("mrf")(scores, frame, on_frame(frame), "half_pixel")
@@ -108,6 +108,6 @@ def test_one_class_alone_needs_no_cut() -> None:
 
 
 def test_a_missing_library_is_answered_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "maxflow", None)
-    with pytest.raises(BackendError, match=r'maxflow is not installed: pip install "fcn-edge\[mrf\]"'):
+    monkeypatch.setitem(sys.modules, "ortools.graph.python.max_flow", None)
+    with pytest.raises(BackendError, match=r'max_flow is not installed: pip install "fcn-edge\[refine\]"'):
         Mrf()
