@@ -41,7 +41,7 @@ def test_an_example_of_the_help_writes_a_file_that_runs(example, tmp_path):
     ("arguments", "status", "said"),
     [
         (["--weights", "gone.safetensors"], 1, "no such weights file"),
-        (["--variant", "fcn9s"], 2, "Known: fcn"),
+        (["--variant", "fcn9s"], 2, "there is no variant 'fcn9s'. Known: deconvnet, "),
         (["--output", "boxes"], 2, "labels, probabilities, scores"),
         (["--padding", "big"], 2, "paper, same"),
         (["--variant", "fcn-alexnet-owt"], 1, "--weights alexnet --data ...; or --weights untrained"),

@@ -74,7 +74,7 @@ def listed(spec: ModelSpec) -> str:
 
 def test_a_reader_learns_what_was_not_trained_and_what_the_model_has_seen() -> None:
     lines = [line.strip() for line in listed(SPEC).splitlines()]
-    assert "m                4 classes, fp32, longer side 512, fit; m.onnx 9.2 MB" in lines
+    assert "m                   4 classes, fp32, longer side 512, fit; m.onnx 9.2 MB" in lines
     assert "classes: background, cat, boat" in lines
     assert "never trained on: dog" in lines
     assert "few training pictures: boat" in lines
