@@ -85,7 +85,7 @@ def segment_picture(
     """The labels of the picture at `source`, in tiles, as the files that are wanted.
 
     segmenter: opened with resize="tiles".
-    stop:      once it is set, no further tile is begun; whole strips are kept, and a later call goes on from them.
+    stop:      once it is set, no further tile is begun and no file ended; a later call goes on from whole strips.
     Raises SourceError where the picture cannot be read, SinkError where a file cannot be written.
     """
     assert segmenter.tiling is not None
@@ -102,7 +102,7 @@ def segment_picture(
     try:
         _compute(segmenter, rows.read, sides, work, done, stop, progress)
         with _keeping(home, work):
-            _write(segmenter, source, wanted, work, done)
+            _write(segmenter, source, wanted, work, done, stop)
     except _Stopped:
         pass
     else:
@@ -141,7 +141,7 @@ def _compute(
         done.finished = work.done
 
 
-def _write(segmenter: Segmenter, source: Path, wanted: Wanted, work: Work, done: Done) -> None:
+def _write(segmenter: Segmenter, source: Path, wanted: Wanted, work: Work, done: Done, stop: threading.Event) -> None:
     spec = segmenter.spec
     shown = np.arange(256, dtype=np.uint8)
     if wanted.classes is not None:
@@ -153,6 +153,8 @@ def _write(segmenter: Segmenter, source: Path, wanted: Wanted, work: Work, done:
         counts = np.zeros(256, np.int64)
         for block in work.blocks():
             for start in range(0, len(block), DRAWN):
+                if stop.is_set():
+                    raise _Stopped
                 rows = shown[block[start : start + DRAWN]]
                 counts += np.bincount(rows.ravel(), minlength=256)
                 yield rows

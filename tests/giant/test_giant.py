@@ -123,6 +123,15 @@ class TestInterrupted:
         assert target.read_bytes() == (tmp_path / "whole.png").read_bytes()
         assert not kept_folder(target).exists()
 
+    def test_a_stop_while_the_file_is_written_leaves_none(self, segmenter, source, expected, tmp_path):
+        target = tmp_path / "out.png"
+        stop, progress = stopping_after(segmenter.tiling.cut(SIZE).tiles)
+        done = segment_picture(segmenter, source, Wanted(target), stop, progress)
+        assert (done.finished, done.shares) == (done.strips, {})
+        assert [path.name for path in tmp_path.glob("*out*") if path.is_file()] == []
+        assert segment_picture(segmenter, source, Wanted(target), GO_ON).kept == done.strips
+        np.testing.assert_array_equal(read_mask(target), expected)
+
     def test_what_is_kept_of_another_picture_is_not_used(self, segmenter, source, tmp_path):
         target = stopped(segmenter, source, tmp_path)
         other = random_frames(*SIZE, 3, seed=5)
