@@ -29,6 +29,7 @@ from fcn_edge.refine.upsampling import contenders, upsampled
 from fcn_edge.spec import Grid
 
 REFERENCE = 500  # pixels of the longer side that the figures are for: a VOC picture's
+MOST = 2_100_000  # pixels: 1920x1080 and everything below it is refined as it is
 
 
 class CrfFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ class Crf:
         classes = contenders(scores)
         if len(classes) == 1:
             return np.full(ending.labels, classes[0], np.uint8)
-        size = working_size(ending.labels)
+        size = working_size(ending.labels, MOST)
         logits = upsampled(scores[classes], ending, grid, size)
         believed = beliefs(logits, scale(frame, size), self._figures)
         return classes.astype(np.uint8)[enlarged(np.moveaxis(believed, 2, 0), ending.labels)]

@@ -13,10 +13,8 @@ import numpy as np
 
 from fcn_edge.prepare import Size
 
-MOST = 2_100_000  # pixels: 1920x1080 and everything below it is refined as it is
 
-
-def working_size(size: Size, most: int = MOST) -> Size:
+def working_size(size: Size, most: int) -> Size:
     """`size` itself, or the largest of its shape that has at most `most` pixels."""
     scale = min(1.0, (most / (size[0] * size[1])) ** 0.5)
     return (max(1, int(size[0] * scale)), max(1, int(size[1] * scale))) if scale < 1 else size

@@ -30,6 +30,7 @@ INSTALL = 'pip install "fcn-edge[refine]"'
 REFERENCE = 500  # pixels of a VOC picture's longer side
 UNIT = 1000  # costs are whole numbers of 1/1000: the cut is then exact, and the same everywhere
 IMPOSSIBLE = 50  # -log P at most: more would only overflow
+MOST = 400_000  # pixels of a picture that is cut as it is: with a million one move takes up to ten seconds
 CYCLES = 5  # over all classes; two or three are the rule until nothing changes
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns from a pixel to its neighbour: each pair once
 
@@ -61,7 +62,7 @@ class Mrf:
         classes = contenders(scores)
         if len(classes) == 1:
             return np.full(ending.labels, classes[0], np.uint8)
-        size = working_size(ending.labels)
+        size = working_size(ending.labels, MOST)
         own = costs(upsampled(scores[classes], ending, grid, size))
         labels = cheapest(own, between(scale(frame, size), self._figures), self._flow)
         shares = ((labels == number).astype(np.float32) for number in range(len(classes)))

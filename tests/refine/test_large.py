@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcn_edge.prepare import Ending
-from fcn_edge.refine import crf, large
+from fcn_edge.refine import crf
 from fcn_edge.refine.crf import Crf
 from fcn_edge.refine.large import enlarged, working_size
 
@@ -16,7 +16,7 @@ from fcn_edge.refine.large import enlarged, working_size
     [((1, 1), (1, 1)), ((1080, 1920), (1080, 1920)), ((4000, 6000), (1183, 1774)), ((2, 4_000_000), (1, 2_049_000))],
 )
 def test_a_picture_keeps_its_shape_and_shrinks_only_if_it_must(size: tuple[int, int], working: tuple[int, int]) -> None:
-    rows, columns = working_size(size)
+    rows, columns = working_size(size, 2_100_000)
     assert rows == working[0]
     assert columns == pytest.approx(working[1], rel=0.01)
 
@@ -32,7 +32,7 @@ def test_a_border_between_two_pixels_stays_in_the_middle() -> None:
 
 
 def test_a_large_picture_gets_its_labels_at_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crf, "working_size", lambda size: large.working_size(size, most=5000))
+    monkeypatch.setattr(crf, "MOST", 5000)
     frame = np.full((160, 240, 3), 40, np.uint8)
     frame[:, 127:] = 220
     scores = np.zeros((2, 8, 12), np.float32)
