@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -89,6 +89,7 @@ def cluster(on: str, workers: int | None, job: Job) -> Iterator[Crew]:
     gpu = job.model["backend"] in ON_GPU
     ray = library("ray", INSTALL)
     with _told(on), ExitStack() as stack:
+        stack.enter_context(_silent())
         if distant:
             stack.callback(ray.shutdown)
             with _own_signals():
@@ -101,6 +102,13 @@ def cluster(on: str, workers: int | None, job: Job) -> Iterator[Crew]:
             with _own_signals():
                 ray.init("local", include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **cores, **HOW)
         yield Crew(ray, distant, workers, gpu)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """A thread of Ray prints each death of a worker to stdout, whatever it was told about logs (2.60)."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager
@@ -255,4 +263,3 @@ class _Worker:
         else:
             records = [self._bench.do(picture) for picture in pictures]
         return {"record": [msgspec.json.encode(record).decode() for record in records]}
-

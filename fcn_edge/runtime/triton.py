@@ -7,8 +7,9 @@ closed by the backend's worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class Triton:
         server, model = ask(path, lambda client: (client.get_server_metadata(), _metadata(client, path)))
         self.device = f"server: {server['name']} {server['version']} at {path.parent}"
         self.versions: dict[str, str] = {
-            "tritonclient": library("tritonclient", INSTALL).__version__,
+            "tritonclient": version(self.distribution),
             str(server["name"]): str(server["version"]),
         }
         self._path, self._spec = path, spec
@@ -149,7 +150,7 @@ def _open(path: Path) -> Any:
 
 
 @contextmanager
-def _answered(path: Path) -> Iterator[None]:
+def _answered(path: Path) -> Generator[None, None, None]:
     """Turns what the client raises into a line: a server's refusal, or that there is no server."""
     try:
         yield

@@ -43,10 +43,11 @@ def test_what_was_added_is_done_in_the_next_run(tmp_path, done):
 
 def test_a_line_is_there_at_once_and_a_torn_one_costs_only_itself(tmp_path, done):
     picture, record = done
-    manifest = open_manifest(tmp_path)
-    manifest.add([record])
     path = tmp_path / "out" / "manifest.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"name": "half')
+    with open_manifest(tmp_path) as manifest:
+        manifest.add([record])
+        written = path.read_bytes()
+    path.write_bytes(written + b'{"name": "half')
     with open_manifest(tmp_path) as again:
         assert again.is_done(picture)
     assert [line.get("name") for line in lines(tmp_path)] == [None, "in"]

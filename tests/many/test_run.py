@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcn_edge.cli import main
 from fcn_edge.data import read_image
 from fcn_edge.errors import BackendError, UsageError
 from fcn_edge.many.cluster import cluster
-from fcn_edge.many.work import make_job
+from fcn_edge.many.work import Job, make_job
 
 PICTURES = 80
 FCN_EDGE = [sys.executable, "-m", "fcn_edge.cli.main", "run"]
@@ -224,15 +225,18 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def refused(photos, tmp_path):
+def refused(photos, tmp_path, capsys, monkeypatch):
     """The one line of a command that cannot be done, and its status."""
 
-    def run(*arguments: str | Path) -> tuple[int, str]:
-        command = [*FCN_EDGE, "--source", photos, *map(str, arguments)]
-        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert shown.stderr.count("\n") == 1, shown.stderr
-        assert not shown.stdout
-        return shown.returncode, shown.stderr
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["fcn-edge", "run", "--source", str(photos), *arguments])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1, captured.err
+        assert not captured.out
+        return int(end.value.code or 0), captured.err
 
     return run
 
@@ -251,12 +255,13 @@ def refused(photos, tmp_path):
     ],
 )
 def test_what_makes_no_sense_is_one_line(refused, arguments, status, said):
-    assert refused(*arguments)[0] == status
-    assert said in refused(*arguments)[1]
+    got, line = refused(*arguments)
+    assert got == status
+    assert said in line
 
 
 @pytest.fixture
-def job(tmp_path) -> Iterator[Any]:
+def job(tmp_path) -> Job:
     model = dict.fromkeys(("precision", "size", "resize", "refine", "spec", "threads", "url"))
     drawing = {"alpha": 0.5, "keep": None, "heat": None, "legend": True}
     return make_job({**model, "model": "fcn8s-lite", "backend": "auto"}, drawing, None, tmp_path, False)[0]
@@ -265,20 +270,23 @@ def job(tmp_path) -> Iterator[Any]:
 def test_an_address_with_nobody_behind_it_is_told_with_what_starts_a_head(job):
     pytest.importorskip("ray.data", reason="pip install 'fcn-edge[ray]'")
     on = f"ray://127.0.0.1:{free_port()}"
-    with pytest.raises(BackendError, match=f"--on {on}: nobody answers there: Connection refused.*ray start"), cluster(
-        on, None, job
+    with (
+        pytest.raises(BackendError, match=f"--on {on}: nobody answers there: Connection refused.*ray start"),
+        cluster(on, None, job),
     ):
         pass
-    with pytest.raises(UsageError, match=r"--on ray://head: is no address. Write ray://HOST:PORT"), cluster(
-        "ray://head", None, job
+    with (
+        pytest.raises(UsageError, match=r"--on ray://head: is no address. Write ray://HOST:PORT"),
+        cluster("ray://head", None, job),
     ):
         pass
 
 
 def test_without_ray_the_line_that_installs_it_is_given(job, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(BackendError, match=r"ray is not installed: pip install 'fcn-edge\[ray\]'"), cluster(
-        "local", None, job
+    with (
+        pytest.raises(BackendError, match=r"ray is not installed: pip install 'fcn-edge\[ray\]'"),
+        cluster("local", None, job),
     ):
         pass
 

@@ -1,14 +1,20 @@
 """What Triton's Python backend runs in the tests: the ONNX file beside it, by ONNX Runtime.
 
-Copied into a model repository as 1/model.py; it runs in the server's own Python, not in the tests'.
+Copied into a model repository as 1/model.py. It runs in the server's own Python, which looks at no PYTHONPATH: what it
+may import besides lies in TRITON_PACKAGES.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import site
 from pathlib import Path
 from typing import Any
 
+site.addsitedir(os.environ["TRITON_PACKAGES"])
+
+import numpy as np
 import onnxruntime
 import triton_python_backend_utils as triton  # type: ignore[import-not-found]
 
@@ -25,4 +31,5 @@ class TritonPythonModel:
 
     def answer(self, request: Any) -> Any:
         frame = triton.get_input_tensor_by_name(request, "frame").as_numpy()
-        return triton.Tensor(self.output, self.session.run([self.output], {"frame": frame})[0].astype(self.kind))
+        (output,) = self.session.run([self.output], {"frame": frame})
+        return triton.Tensor(self.output, np.asarray(output, self.kind))
