@@ -1,14 +1,16 @@
 """What the back ends of `--refine` bring and what they cost, on labelled pictures.
 
     python benchmarks/refine.py --data VOC2012:val --data extra:coco --kept refine.json
-    python benchmarks/refine.py --data VOC2012:trainaug --held-back --sweep guided
+    python benchmarks/refine.py --data VOC2012:trainaug --held-back --refine guided --try weight=2,4,8 color=40,60
+    python benchmarks/refine.py --data VOC2012:trainaug --held-back --refine crf --published
     python benchmarks/refine.py --data VOC2012:val --time
     python benchmarks/refine.py --draw docs/refine
 
 The network runs once a picture, and every back end gets the same scores; `none` is `decode`. Mean IoU and boundary F at
 1, 3 and 5 pixels are those of `fcn-edge eval`, in per cent. A picture that the model has met is left out; --held-back
-takes of a training list those that it has not met, on which parameters are chosen. What was measured is kept in --kept
-every few pictures, and a second start goes on from there.
+takes of a training list every tenth, which training held back to choose its candidates by, and of those the ones that
+the model has not met: parameters are chosen on them alone. What was measured is kept in --kept every few pictures, and
+a second start goes on from there.
 
 --time prints milliseconds a call, back ends in turn, on pictures of the data and on frames of `demo:` at 1280x720.
 """
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from fcn_edge.boundary import BoundaryScores, contours
@@ -35,7 +38,10 @@ from fcn_edge.files import replacing
 from fcn_edge.metrics import Scores, confusion, mean
 from fcn_edge.prepare import Ending, end, lay_out
 from fcn_edge.refine import REFINES, open_refine
+from fcn_edge.refine.crf import Crf, CrfFigures
 from fcn_edge.refine.guided import Guided
+from fcn_edge.refine.mrf import Mrf, MrfFigures
+from fcn_edge.refine.recipe import OURS, read_figures
 from fcn_edge.resources import demo_photos
 from fcn_edge.segmenter import Segmenter
 from fcn_edge.spec import Grid
@@ -43,8 +49,10 @@ from fcn_edge.video import open_source
 
 TOLERANCES = (1, 3, 5)  # pixels
 SAVE_EVERY = 25  # pictures
-SWEEP: dict[str, Sequence[float]] = {"weight": (2, 3, 5), "reach": (15, 30, 60), "color": (20, 40, 80)}
+HELD_BACK = 10  # every so many pictures of a training list, in its order
 NONE = "none"
+RECIPES: dict[str, Any] = {"crf": (Crf, CrfFigures), "mrf": (Mrf, MrfFigures)}
+GUIDED_COUNTS = ("passes",)
 TARGETS = {"guided": 8.0, "crf": 400.0}  # milliseconds more than `decode` for 1280x720, milliseconds for 500x375
 
 Labels = Callable[[np.ndarray, np.ndarray, Ending, Grid], np.ndarray]
@@ -110,8 +118,8 @@ class Opened:
 
     def samples(self, data: str, held_back: bool, every: int) -> list[Sample]:
         samples = open_data([data]).samples
-        fresh = unseen(samples, self.segmenter.spec)
-        if held_back == (len(fresh) == len(samples)):
+        fresh = unseen(samples[::HELD_BACK] if held_back else samples, self.segmenter.spec)
+        if not held_back and len(fresh) < len(samples):
             raise SystemExit(f"{data}: the model has met {len(samples) - len(fresh)} of {len(samples)} pictures.")
         return fresh[::every]
 
@@ -184,13 +192,23 @@ def outlined(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
 # ---- parameters
 
 
-def sweep(name: str) -> Iterator[tuple[str, Labels]]:
-    """Ways to be held against each other, under what tells them apart."""
-    if name != Guided.name:
-        raise SystemExit(f"There is no sweep of {name}: its figures are in recipes/refine.")
-    for figures in itertools.product(*SWEEP.values()):
-        named = dict(zip(SWEEP, figures, strict=True))
-        yield " ".join(f"{key} {value:g}" for key, value in named.items()), Guided(**named)
+def candidates(name: str, tried: Sequence[str] | None, published: bool) -> Iterator[tuple[str, Labels]]:
+    """A back end with other figures than its own, under what tells them apart."""
+    if published:
+        back_end, kind = RECIPES[name]
+        yield from ((told, back_end(figures)) for told, figures in read_figures(name, kind).items())
+    names, values = zip(*(word.split("=") for word in tried or ()), strict=True) if tried else ((), ())
+    for chosen in itertools.product(*(text.split(",") for text in values)) if tried else ():
+        changes = dict(zip(names, map(float, chosen), strict=True))
+        yield " ".join(f"{key} {value:g}" for key, value in changes.items()), with_figures(name, changes)
+
+
+def with_figures(name: str, changes: dict[str, float]) -> Labels:
+    if name == Guided.name:
+        return Guided(**{key: int(value) if key in GUIDED_COUNTS else value for key, value in changes.items()})
+    back_end, kind = RECIPES[name]
+    ours = msgspec.to_builtins(read_figures(name, kind)[OURS])
+    return back_end(msgspec.convert(ours | changes, kind, strict=False))
 
 
 def main() -> None:
@@ -201,15 +219,16 @@ def main() -> None:
     parser.add_argument("--held-back", action="store_true")
     parser.add_argument("--every", type=int, default=1, help="take every n-th picture")
     parser.add_argument("--kept", type=Path)
-    parser.add_argument("--sweep", metavar="NAME")
+    parser.add_argument("--try", dest="tried", nargs="+", metavar="FIGURE=VALUES", help="of the one --refine")
+    parser.add_argument("--published", action="store_true", help="the figures of every table of its recipe")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--draw", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     opened = Opened(arguments.model)
-    ways = open_ways(arguments.refine.split(","))
-    if arguments.sweep:
-        ways = {NONE: decoded, **dict(sweep(arguments.sweep))}
+    ways = {} if arguments.tried or arguments.published else open_ways(arguments.refine.split(","))
+    if arguments.tried or arguments.published:
+        ways = {NONE: decoded, **dict(candidates(arguments.refine, arguments.tried, arguments.published))}
     if arguments.draw:
         draw(opened, ways, arguments.draw)
     for data in arguments.data:

@@ -96,7 +96,7 @@ def test_its_time_is_the_stage_refine_and_nothing_is_decoded(tiny: Path) -> None
 @pytest.mark.parametrize("name", REFINES)
 def test_every_back_end_gives_labels_of_the_frames_size_in_every_layout(tiny: Path, name: str) -> None:
     if name == "mrf":
-        pytest.importorskip("maxflow")
+        pytest.importorskip("ortools")
     for resize in ("fit", "stretch", "native", "letterbox"):
         with Segmenter(tiny, precision="fp32", resize=resize, refine=name) as segmenter:  # type: ignore[arg-type]
             for size in ((48, 80), (33, 17), (1, 1)):
