@@ -167,8 +167,11 @@ def measure_untrained(options: argparse.Namespace) -> None:
             file = export(network, spec, Path(folder) / f"{variant}.onnx", [cv2.resize(photo(), (160, 128))]).path
             del network
             timing = interleaved({variant: file})
-        known[variant] = complexity(variant, len(spec.classes)) | {"milliseconds": timing["rows"][variant]}
-        write("untrained", {"rows": known, **{key: timing[key] for key in ("backend", "frame")}, **stamp()})
+        size = complexity(variant, len(spec.classes))
+        known[variant] = {**size, "milliseconds": timing["rows"][variant], "date": date.today().isoformat()}
+        write(
+            "untrained", {"rows": known, "backend": timing["backend"], "frame": timing["frame"], "machine": machine()}
+        )
         print(f"{variant}: {known[variant]}", file=sys.stderr, flush=True)
 
 
@@ -290,7 +293,7 @@ def write_page(options: argparse.Namespace) -> None:
         "CAMVID": camvid_table({name: row for name, row in rows.items() if "test" in row["sets"]}, timing),
         "CLASSES": class_table({name: row for name, row in rows.items() if "val" in row["sets"]}),
         "UNTRAINED": untrained_table(untrained),
-        "UNTRAINED_STAMP": f"{untrained.get('backend')}, a {FRAME[1]}x{FRAME[0]} frame, {untrained.get('date')}",
+        "UNTRAINED_STAMP": f"{untrained.get('backend')}, a {FRAME[1]}x{FRAME[0]} frame, {dates(untrained)}",
         "FACTS": facts_list(rows),
         "TIMING": f"{timing.get('backend', 'not measured')}, a {FRAME[1]}x{FRAME[0]} frame in memory to its labels, "
         f"median and quartiles of {ROUNDS} rounds in which every row takes its turn, {timing.get('date', '')}",
@@ -356,11 +359,15 @@ def untrained_table(document: dict[str, Any]) -> str:
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['gflops']:.0f}",
             milliseconds(row["milliseconds"]),
-            "not measured here",
+            "not trained, not measured here",
         ]
         for name, row in document["rows"].items()
     )
     return table(head, cells) if document["rows"] else "Not measured."
+
+
+def dates(document: dict[str, Any]) -> str:
+    return " and ".join(sorted({row["date"] for row in document["rows"].values()}))
 
 
 def facts_list(rows: dict[str, dict[str, Any]]) -> str:
