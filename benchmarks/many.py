@@ -89,6 +89,8 @@ def report(asked: argparse.Namespace, plain: list[Any], spread: list[Any], same:
     print(f"{asked.count} pictures, {asked.model}, {computed}; {cpu_name()}, {physical_cores()} cores")
     print(f"plain command        {alone:7.1f} s   {asked.count / alone:6.1f} a second with its start")
     print(f"--on local, {asked.workers} workers {many:6.1f} s   {asked.count / many:6.1f} a second with its start")
+    starting = statistics.median(told["starting"] for _, told in spread)
+    print(f"of that, to first results{starting:5.1f} s")
     print(f"overhead             {many / alone - 1:+7.1%}")
     print(f"once they are up                 {rate:6.1f} a second, {rate / asked.workers:.1f} a worker")
     print(f"a million pictures   {MILLION / rate * asked.workers / 3600:7.1f} core hours")

@@ -91,6 +91,7 @@ def document(request: Request, outcome: Outcome, header: Header, interrupted: st
         "made": outcome.made,
         "bad": len(outcome.problems),
         "seconds": round(outcome.seconds, 3),
+        "starting": round(outcome.starting, 3),
         "rate": round(outcome.rate, 2),
         "workers": outcome.workers,
         "by_worker": dict(outcome.by_worker),

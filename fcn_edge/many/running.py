@@ -28,7 +28,8 @@ class Outcome:
     made: int = 0
     workers: int = 0  # that were asked for
     seconds: float = 0.0  # from the start
-    working: float = 0.0  # of those, from the first results to the last
+    starting: float = 0.0  # of those, until the first results: Ray's start, the workers', and a group
+    working: float = 0.0  # from the first results to the last
     first: int = 0  # pictures in the first results, which came before there was a rate
     problems: list[str] = field(default_factory=list)
     by_worker: Counter[str] = field(default_factory=Counter)
@@ -88,6 +89,7 @@ def do(
                     _raise_fatal(records, outcome)
                     if not began:
                         began, outcome.first = time.monotonic(), outcome.made
+                        outcome.starting = began - start
                     outcome.working = time.monotonic() - began
                     progress(outcome)
                     if stop.is_set():

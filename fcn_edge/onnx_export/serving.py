@@ -1,6 +1,7 @@
 """What Triton and DeepStream want to find beside a model.
 
-Neither was run here: the configurations are written after their documentation and headers, named where it matters.
+Triton's configuration is served in the tests, by its Python backend in the place of the two named here; DeepStream was
+not run: its configuration is written after its documentation and headers, named where it matters.
 """
 
 from __future__ import annotations
