@@ -145,7 +145,7 @@ def test_the_installed_wheel_explains_each_command(elsewhere: Path, command: str
 
 def test_every_place_and_task_has_its_extra() -> None:
     places = {"cpu", "desktop", "jetson"}
-    tasks = {"train", "export", "web", "report", "litert", "giant", "mrf", "ray", "triton"}
+    tasks = {"train", "export", "web", "report", "litert", "giant", "ray", "refine", "triton"}
     tasks |= {"tensorrt", "tensorrt-rtx", "pycuda"}
     assert places | tasks | {"test", "dev"} == set(PROJECT["optional-dependencies"])
 

@@ -193,7 +193,7 @@ def test_frames_may_be_views_of_any_stride(make: Make) -> None:
 
 def test_too_large_a_frame_for_native_is_refused_with_the_limit(make: Make) -> None:
     huge = np.broadcast_to(np.uint8(0), (9000, 12000, 3))
-    with pytest.raises(SourceError, match=r"12000x9000 .* 24,000,000 pixels .*--resize fit"):
+    with pytest.raises(SourceError, match=r"12000x9000 .* 24,000,000 pixels .*--resize tiles, or fit"):
         make(resize="native")(huge)
 
 

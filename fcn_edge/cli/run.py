@@ -162,7 +162,8 @@ def command(
 
         if giant.are_pictures(sources):
             options = {"--heat": heat, "--stats": stats, "--window": window, "--web": web, "--stable": stable}
-            giant.refuse({**options, "--refine": refine, "--frames": frames, "--duration": duration})
+            limits = {"--frames": frames, "--duration": duration, "--max-fps": max_fps, "--skip": skip}
+            giant.refuse({**options, **limits, "--refine": refine, "--segment": segment, "--capture": capture})
             asked = giant.Request(sources, opening, outs, labels, keep, alpha, force, json)
             raise typer.Exit(giant.run(asked))
 

@@ -22,7 +22,7 @@ from fcn_edge.errors import SinkError
 from fcn_edge.files import sha256
 from fcn_edge.giant.rows import open_rows
 from fcn_edge.giant.work import Work
-from fcn_edge.giant.written import geographic_tags, write_png, write_tiff
+from fcn_edge.giant.written import geographic_tags, import_tifffile, write_png, write_tiff
 from fcn_edge.overlay import overlay
 from fcn_edge.prepare import Size
 from fcn_edge.segmenter import Segmenter
@@ -93,8 +93,10 @@ def segment_picture(
     begun = time.monotonic()
     rows = open_rows(source)
     sides = segmenter.tiling.cut(rows.size)
-    for path in wanted.files:
-        Draft(path, wanted.force).discard()  # says now, not after the work, that it cannot be written
+    for path in wanted.files:  # what cannot be written is said now, not after the work
+        Draft(path, wanted.force).discard()
+        if path.suffix.lower() in TIFFS:
+            import_tifffile(path)
     home = wanted.files[0]
     with sink_errors(home):
         work = Work(home, _key(segmenter, source, sides), len(sides.rows.origins))

@@ -40,7 +40,7 @@ def write_tiff(
     tags:   further ones, as `geographic_tags` gives them.
     Raises OSError, and SinkError where tifffile is missing.
     """
-    tifffile = _import_tifffile(path)
+    tifffile = import_tifffile(path)
     planes = () if palette is not None else (3,)
     options: dict[str, Any] = {"photometric": "rgb"}
     if palette is not None:
@@ -68,10 +68,13 @@ def geographic_tags(path: Path) -> list[ExtraTag]:
     """What ties a TIFF to the ground, so that its labels lie where it does; nothing of any other file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return []
-    tifffile = _import_tifffile(path)
-    with tifffile.TiffFile(path) as tiff:
-        found = [tiff.pages[0].tags.get(code) for code in GEOGRAPHIC]
-        return [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in found if tag is not None]
+    tifffile = import_tifffile(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            found = [tiff.pages[0].tags.get(code) for code in GEOGRAPHIC]
+            return [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in found if tag is not None]
+    except tifffile.TiffFileError:  # another format by a TIFF's name, which libvips and OpenCV read all the same
+        return []
 
 
 def write_png(path: Path, blocks: Iterator[np.ndarray], size: Size, palette: Palette | None, note: str) -> None:
@@ -135,7 +138,7 @@ def _of_height(blocks: Iterator[np.ndarray], height: int) -> Iterator[np.ndarray
         yield np.concatenate(waiting)
 
 
-def _import_tifffile(path: Path) -> Any:
+def import_tifffile(path: Path) -> Any:
     try:
         import tifffile
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +107,13 @@ def test_a_tiff_that_lies_on_the_ground_gives_labels_that_lie_there(segmenter, t
         assert tiff.pages[0].tags[33922].value == tie[3]
 
 
+def test_a_png_by_a_tiffs_name_is_no_map(segmenter, source, expected, tmp_path):
+    pytest.importorskip("tifffile")
+    source.rename(tmp_path / "giant.tif")
+    segment_picture(segmenter, tmp_path / "giant.tif", Wanted(tmp_path / "out.tif"), GO_ON)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out.tif"), expected)
+
+
 class TestInterrupted:
     def test_a_second_start_goes_on_and_ends_as_if_nothing_had_been(self, segmenter, source, expected, tmp_path):
         target = tmp_path / "out.png"
@@ -184,6 +192,16 @@ def test_a_file_of_somebody_else_is_left_alone_before_anything_is_computed(segme
         segment_picture(segmenter, source, Wanted(target), GO_ON, lambda done, total: counted.append(done))
     assert (target.read_bytes(), counted) == (b"mine", [])
     segment_picture(segmenter, source, Wanted(target, force=True), GO_ON)
+
+
+def test_a_library_that_is_missing_is_told_before_anything_is_computed(segmenter, source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    counted: list[int] = []
+    with pytest.raises(SinkError, match=r"out\.tif: TIFF files are written.*pip install"):
+        segment_picture(
+            segmenter, source, Wanted(tmp_path / "out.tif"), GO_ON, lambda done, total: counted.append(done)
+        )
+    assert counted == []
 
 
 def tiles_of(segmenter: Segmenter, source: Path, target: Path) -> Done:
