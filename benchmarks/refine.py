@@ -171,14 +171,21 @@ def demo_frames(count: int) -> list[np.ndarray]:
 
 
 def draw(opened: Opened, ways: dict[str, Labels], folder: Path) -> None:
-    """The demo photos with the outline of each way's labels, whole and where it is finest."""
+    """Each demo photo with the outline of every way's labels, two beside each other."""
     folder.mkdir(parents=True, exist_ok=True)
     for photo in demo_photos():
         frame = read_image(photo)
         given = opened.given(frame)
-        for name, way in ways.items():
-            picture = outlined(frame, way(*given))
-            cv2.imwrite(str(folder / f"{photo.stem}-{name}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+        shown = [named(outlined(frame, way(*given)), name) for name, way in ways.items()]
+        shown += [np.zeros_like(frame)] * (len(shown) % 2)
+        grid = np.vstack([np.hstack(pair) for pair in zip(shown[::2], shown[1::2], strict=True)])
+        cv2.imwrite(str(folder / f"{photo.stem}.jpg"), grid, [cv2.IMWRITE_JPEG_QUALITY, 85])
+
+
+def named(picture: np.ndarray, name: str) -> np.ndarray:
+    for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(picture, name, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, color, width, cv2.LINE_AA)
+    return picture
 
 
 def outlined(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
