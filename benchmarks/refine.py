@@ -53,7 +53,6 @@ HELD_BACK = 10  # every so many pictures of a training list, in its order
 NONE = "none"
 RECIPES: dict[str, Any] = {"crf": (Crf, CrfFigures), "mrf": (Mrf, MrfFigures)}
 GUIDED_COUNTS = ("passes",)
-TARGETS = {"guided": 8.0, "crf": 400.0}  # milliseconds more than `decode` for 1280x720, milliseconds for 500x375
 
 Labels = Callable[[np.ndarray, np.ndarray, Ending, Grid], np.ndarray]
 
@@ -158,8 +157,7 @@ def timed(opened: Opened, frames: Sequence[np.ndarray], ways: dict[str, Labels],
     print(f"\n{what}, {len(frames)} of them: milliseconds a call, the median and 10 to 90 %")
     for name, all_taken in taken.items():
         low, high = np.percentile(all_taken, [10, 90])
-        target = f", target {TARGETS[name]:g}" if name in TARGETS else ""
-        print(f"  {name:8} {statistics.median(all_taken):8.2f} ({low:.2f} to {high:.2f}){target}")
+        print(f"  {name:8} {statistics.median(all_taken):8.2f} ({low:.2f} to {high:.2f})")
 
 
 def demo_frames(count: int) -> list[np.ndarray]:
