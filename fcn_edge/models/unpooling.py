@@ -12,7 +12,7 @@ between two runtimes, and a value with them. A few scores then differ by much, w
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,7 @@ def _mirror(last_repeats: int) -> list[nn.Sequential]:
     return stages
 
 
-def _lacking(cells: int | Tensor) -> int | Tensor:
+def _lacking(cells: int | Tensor) -> Any:
     """How many cells a side lacks to `FIELD`. A tensor while it is traced: what Python compared would be fixed then."""
     over = cells - FIELD
     return -(over.clamp(max=0) if isinstance(over, Tensor) else min(over, 0))

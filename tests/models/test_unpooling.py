@@ -27,7 +27,7 @@ def test_pooling_and_unpooling_are_pytorchs_own_where_pixels_are_equal_too(value
     expected, indices = F.max_pool2d(x, 2, return_indices=True)
     pooled, winners = pool(x)
     assert torch.equal(pooled, expected)
-    assert torch.equal(unpool(y, winners), F.max_unpool2d(y, indices, 2))
+    assert torch.equal(unpool(y, winners), F.max_unpool2d(y, indices, (2, 2)))
 
 
 def test_the_index_takes_three_bits_a_window():
@@ -47,8 +47,10 @@ def lively(network: Network) -> dict[str, Tensor]:
 
 
 def normed(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
-    parts = (state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-    return F.batch_norm(x, *parts).relu()
+    average, variance, weight, bias = (
+        state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return F.batch_norm(x, average, variance, weight, bias).relu()
 
 
 def down(x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -67,7 +69,7 @@ def down(x: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
 
 def up(x: Tensor, state: dict[str, Tensor], found: list[Tensor], repeats: tuple[int, ...]) -> Tensor:
     for stage, count in enumerate(repeats):
-        x = F.max_unpool2d(x, found[-1 - stage], 2)
+        x = F.max_unpool2d(x, found[-1 - stage], (2, 2))
         for number in range(0, 3 * count, 3):
             x = F.conv2d(x, state[f"decoder.{stage}.{number}.weight"], padding=1)
             x = normed(x, state, f"decoder.{stage}.{number + 1}")
