@@ -9,7 +9,8 @@ rounded to float16, as a weights file holds them. Their file takes one size, the
 labels are 513x513 always, and ours are brought there.
 
 `indices` runs SegNet, with seeded noise for weights, in ONNX Runtime's profiler and adds up what its pools' indices and
-its unpooling take of the time, beside the space that the indices take in bits, bytes and floats.
+its unpooling take of the time, beside the space that the indices take in bits, bytes and floats. Then the same network
+with plain pools and every pixel doubled takes turns with it on the fastest backend.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -30,12 +32,14 @@ import torch
 from torch.nn import functional as F
 
 from fcn_edge.data import read_image
+from fcn_edge.models import unpooling
 from fcn_edge.models.checkpoint import untrained
 from fcn_edge.models.network import Network
 from fcn_edge.models.vgg import STAGES
 from fcn_edge.models.weights import resolve
 from fcn_edge.onnx_export import export
 from fcn_edge.resources import demo_photos
+from fcn_edge.segmenter import Segmenter
 
 SIZES = ((513, 513), (377, 505), (257, 641), (769, 769))  # (H, W), sides 8k+1; the first is their own
 FRAME = (384, 512)  # (H, W) of a common VOC picture, rounded to SegNet's stride
@@ -110,11 +114,36 @@ def cost_of_indices(_: argparse.Namespace) -> None:
         network, spec = untrained("segnet")
         path = export(network, spec, Path(folder) / "segnet.onnx", [], ()).path
         taken = profile(path, Path(folder))
+        with patch.multiple(unpooling, pool=lambda x: (F.max_pool2d(x, 2), None), unpool=doubled):
+            plain = export(network, spec, Path(folder) / "plain.onnx", [], ()).path
+        with Segmenter(path) as ours, Segmenter(plain) as other:
+            compare_times(ours, other)
     total = sum(taken.values())
     for label, kinds in (("pools with indices", POOLING), ("unpooling", UNPOOLING), ("convolutions", ("Conv",))):
         part = sum(taken[kind] for kind in kinds)
         print(f"{label}: {part / 1e3 / ROUNDS:.0f} ms a frame, {part / total:.1%} of {total / 1e3 / ROUNDS:.0f} ms")
-    print(", ".join(f"{kind} {value / 1e3 / ROUNDS:.1f} ms" for kind, value in taken.most_common()))
+    print(
+        ", ".join(f"{kind} {value / 1e3 / ROUNDS:.1f} ms" for kind, value in taken.most_common() if value > total / 1e3)
+    )
+
+
+def doubled(x: torch.Tensor, winners: None) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def compare_times(ours: Segmenter, other: Segmenter) -> None:
+    frame = cv2.resize(read_image(demo_photos()[0]), FRAME[::-1])
+    seconds: dict[Segmenter, list[float]] = {ours: [], other: []}
+    for number in range(WARMUP + 3 * ROUNDS):
+        for segmenter, taken in seconds.items():
+            result = segmenter(frame)
+            if number >= WARMUP:
+                taken.append(result.timings["infer"])
+    medians = [1000 * float(np.median(taken)) for taken in seconds.values()]
+    print(
+        f"{ours.backend.name} {ours.backend.precision}: {medians[0]:.0f} ms with indices, {medians[1]:.0f} ms with "
+        f"plain pools and doubled pixels, {medians[0] / medians[1]:.2f} times as long"
+    )
 
 
 def profile(path: Path, folder: Path) -> Counter[str]:
