@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import msgspec
@@ -44,7 +44,7 @@ from fcn_edge.refine.mrf import Mrf, MrfFigures
 from fcn_edge.refine.recipe import OURS, read_figures
 from fcn_edge.resources import demo_photos
 from fcn_edge.segmenter import Segmenter
-from fcn_edge.spec import Grid
+from fcn_edge.spec import Grid, Resize
 from fcn_edge.video import open_source
 
 TOLERANCES = (1, 3, 5)  # pixels
@@ -105,15 +105,16 @@ class Opened:
 
     def __init__(self, model: str) -> None:
         self.segmenter = Segmenter(model, scores=True)
-        self.grid = self.segmenter.spec.output.grid
+        self.grid: Grid = self.segmenter.spec.output.grid
 
     def given(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, Ending, Grid]:
         """What a back end is called with."""
         one = self.segmenter
+        resize = cast("Resize", one.resize)  # never tiles
         size = frame.shape[0], frame.shape[1]
         scores = one.segment(frame).scores
         assert scores is not None
-        return scores, frame, end(one.spec, lay_out(one.spec, size, one.resize, one.size), one.resize, size), self.grid
+        return scores, frame, end(one.spec, lay_out(one.spec, size, resize, one.size), resize, size), self.grid
 
     def samples(self, data: str, held_back: bool, every: int) -> list[Sample]:
         samples = open_data([data]).samples
@@ -202,15 +203,17 @@ def candidates(name: str, tried: Sequence[str] | None, published: bool) -> Itera
     if published:
         back_end, kind = RECIPES[name]
         yield from ((told, back_end(figures)) for told, figures in read_figures(name, kind).items())
-    names, values = zip(*(word.split("=") for word in tried or ()), strict=True) if tried else ((), ())
-    for chosen in itertools.product(*(text.split(",") for text in values)) if tried else ():
+    pairs = [word.split("=") for word in tried or ()]
+    names = [name for name, _ in pairs]
+    for chosen in itertools.product(*(values.split(",") for _, values in pairs)) if pairs else ():
         changes = dict(zip(names, map(float, chosen), strict=True))
         yield " ".join(f"{key} {value:g}" for key, value in changes.items()), with_figures(name, changes)
 
 
 def with_figures(name: str, changes: dict[str, float]) -> Labels:
     if name == Guided.name:
-        return Guided(**{key: int(value) if key in GUIDED_COUNTS else value for key, value in changes.items()})
+        whole: dict[str, Any] = {key: int(value) for key, value in changes.items() if key in GUIDED_COUNTS}
+        return Guided(**{**changes, **whole})
     back_end, kind = RECIPES[name]
     ours = msgspec.to_builtins(read_figures(name, kind)[OURS])
     return back_end(msgspec.convert(ours | changes, kind, strict=False))

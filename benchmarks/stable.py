@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ from fcn_edge.data.reading import read_mask
 from fcn_edge.metrics import Scores, confusion
 from fcn_edge.prepare import end, lay_out
 from fcn_edge.segmenter import Segmenter
-from fcn_edge.spec import VOID
+from fcn_edge.spec import VOID, Resize
 from fcn_edge.video import open_source
 from fcn_edge.video.stable import Stable
 
@@ -117,9 +118,8 @@ def timed(segmenter: Segmenter, rounds: int) -> None:
         frames = [frame.image for frame in islice(source, 30)]
     scores = [segmenter.segment(frame).scores for frame in frames]
     size = frames[0].shape[:2]
-    ending = end(
-        segmenter.spec, lay_out(segmenter.spec, size, segmenter.resize, segmenter.size), segmenter.resize, size
-    )
+    resize = cast("Resize", segmenter.resize)  # never tiles
+    ending = end(segmenter.spec, lay_out(segmenter.spec, size, resize, segmenter.size), resize, size)
     threads = cv2.getNumThreads()
     for count in dict.fromkeys((1, threads)):
         cv2.setNumThreads(count)

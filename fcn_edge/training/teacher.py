@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import msgspec
@@ -21,7 +21,7 @@ from fcn_edge.data import read_image
 from fcn_edge.errors import ModelError
 from fcn_edge.files import replacing, sha256
 from fcn_edge.prepare import lay_out
-from fcn_edge.spec import Deconv
+from fcn_edge.spec import Deconv, Resize
 from fcn_edge.training.loss import at_pixels
 from fcn_edge.training.recipe import SOFT_STRIDE
 
@@ -75,7 +75,7 @@ def _are_probabilities(scores: np.ndarray) -> bool:
 def _upsampled(teacher: Segmenter, scores: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """The scores over the picture and nothing beside it, pixel by pixel of the teacher's input; its grid may be any."""
     output = teacher.spec.output
-    layout = lay_out(teacher.spec, frame.shape[:2], teacher.resize, teacher.size)
+    layout = lay_out(teacher.spec, frame.shape[:2], cast("Resize", teacher.resize), teacher.size)  # never tiles
     if teacher.resize == "native" or isinstance(output.grid, Deconv):
         size = layout.network  # these scores come with those of the border
     else:

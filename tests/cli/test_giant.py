@@ -41,7 +41,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         monkeypatch.setattr(sys, "argv", ["fcn-edge", "run", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main.main()
-        return Shown(int(end.value.code or 0), *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Shown(int(end.value.code or 0), out, err)
 
     return run_
 
