@@ -243,6 +243,7 @@ class Segmenter:
         batch = prepare(self.spec, tile, Layout(network, (tile.shape[0], tile.shape[1])))
         prepared = time.perf_counter()
         scores = self.backend.infer(batch)[0]
+        self._check_finite(scores)
         for stage, taken in (("prepare", prepared - start), ("infer", time.perf_counter() - prepared)):
             seconds[stage] = seconds.get(stage, 0.0) + taken
         return scores
