@@ -4,8 +4,8 @@ Ray Data keeps a pool of actors, one a core or GPU, each with a Segmenter of its
 pictures. A worker that dies is started again and its group is done again; a group that took its worker with it twice is
 given up, and its pictures are tried one by one, so that the one that kills is found and the others are done.
 
-Ray Data does not run through Ray's client (ray-project/ray#41333). So for a distant cluster the handing out is itself
-an actor there, and what comes through the client are its results, once or twice a second.
+Ray Data does not run through Ray's client (ray-project/ray#41333). So the handing out is itself an actor, and what
+comes from it are results, twice a second. On one machine, too: there it keeps what Ray Data prints out of the terminal.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ QUIET = {  # read when Ray is imported or starts its processes; what the user ha
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # not a minute, where one signal ended its processes and this one
 }
 STORE = 100 * 2**20  # bytes of shared memory: only paths and records go through it, and Ray takes no less than 75 MiB
 GROUPS_EACH = 16  # a worker: so that all end at about the same time
-LARGEST_GROUP = 64  # pictures: what a dying worker costs, and about the rate that one head can hand out at
+SMALLEST_GROUP, LARGEST_GROUP = 8, 64  # pictures; groups are handed out ten times a second, and a death costs one
+IN_FLIGHT = 4  # groups with each worker, so that none waits for the next
 HOW = {"log_to_driver": False, "logging_level": logging.ERROR}
 TRIES = 2  # of a group, before its pictures are tried alone
-GATHER = 0.5  # seconds of records that cross the client at once
+GATHER = 0.5  # seconds of records that come at once
 REACH = 5.0  # seconds that a cluster may take to accept a connection
 ON_GPU = ("tensorrt", "tensorrt-rtx")  # backends that get a GPU a worker; any other a core
 
@@ -52,26 +54,26 @@ ON_GPU = ("tensorrt", "tensorrt-rtx")  # backends that get a GPU a worker; any o
 class Crew:
     """The workers of one cluster, ready to be given work."""
 
-    def __init__(self, ray: Any, distant: bool, workers: int | None, gpu: bool) -> None:
+    def __init__(self, ray: Any, workers: int | None, gpu: bool) -> None:
         self._ray = ray
-        self._distant = distant
         self._gpu = gpu
         self.workers = workers or _count(ray, gpu)
 
     def results(self, job: Job, pictures: Sequence[Picture]) -> Iterator[list[Record]]:
-        """A record of every picture, in groups as they come. To leave early, close the iterator.
+        """A record of every picture, in groups as they come, or none for a while. To leave early, close the iterator.
 
         Raises BackendError where the cluster cannot do it.
         """
-        if not self._distant:
-            yield from _hand_out(job, pictures, self.workers, self._gpu)
-            return
         foreman = self._ray.remote(num_cpus=0, max_concurrency=1)(_Foreman)
         there = foreman.remote(job, pictures, self.workers, self._gpu)
         try:
-            over = False
+            over, taken = False, there.take.remote()
             while not over:
-                data, over = self._ray.get(there.take.remote())
+                if not self._ray.wait([taken], timeout=GATHER)[0]:
+                    yield []
+                    continue
+                data, over = self._ray.get(taken)
+                taken = None if over else there.take.remote()
                 yield msgspec.json.decode(data, type=list[Record])
         finally:
             self._ray.kill(there)
@@ -101,7 +103,7 @@ def cluster(on: str, workers: int | None, job: Job) -> Iterator[Crew]:
             cores = {} if gpu else {"num_cpus": workers or physical_cores()}
             with _own_signals():
                 ray.init("local", include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **cores, **HOW)
-        yield Crew(ray, distant, workers, gpu)
+        yield Crew(ray, workers, gpu)
 
 
 @contextmanager
@@ -212,8 +214,7 @@ class _Foreman:
 def _hand_out(job: Job, pictures: Sequence[Picture], workers: int, gpu: bool) -> Iterator[list[Record]]:
     """Every picture's record: in groups first, then one by one what came back of no group."""
     left = {picture.name: picture for picture in pictures}
-    group_size = max(1, min(LARGEST_GROUP, len(pictures) // (GROUPS_EACH * workers)))
-    for size in dict.fromkeys((group_size, 1)):
+    for size in dict.fromkeys((_group_size(len(pictures), workers), 1)):
         for group in _once(job, list(left.values()), workers, gpu, size):
             for record in group:
                 left.pop(record.name, None)
@@ -224,6 +225,11 @@ def _hand_out(job: Job, pictures: Sequence[Picture], workers: int, gpu: bool) ->
     yield [Record(each.name, each.path, problem=f"{each.path}: {lost}") for each in left.values()]
 
 
+def _group_size(pictures: int, workers: int) -> int:
+    wanted = min(max(pictures // (GROUPS_EACH * workers), SMALLEST_GROUP), LARGEST_GROUP)
+    return max(1, min(wanted, pictures // workers))
+
+
 def _once(job: Job, pictures: list[Picture], workers: int, gpu: bool, size: int) -> Iterator[list[Record]]:
     data = library("ray.data", INSTALL)
     context = data.DataContext.get_current()
@@ -232,13 +238,14 @@ def _once(job: Job, pictures: list[Picture], workers: int, gpu: bool, size: int)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"path": picture.path, "name": picture.name} for picture in pictures]
     groups = -(-len(rows) // size)
+    pool = data.ActorPoolStrategy(size=min(workers, groups), max_tasks_in_flight_per_actor=IN_FLIGHT)
     done = data.from_items(rows, override_num_blocks=groups).map_batches(
         _Worker,
         fn_constructor_args=(job,),
         batch_size=None,
-        compute=data.ActorPoolStrategy(size=min(workers, groups), max_tasks_in_flight_per_actor=2),
+        compute=pool,
         **({"num_gpus": 1} if gpu else {"num_cpus": 1}),
-        max_restarts=-1,
+        max_restarts=-1,  # 2.64 is to take neither of these; without them a picture that kills would be tried for ever
         max_task_retries=TRIES - 1,
     )
     for batch in done.iter_batches(batch_size=None, prefetch_batches=0):

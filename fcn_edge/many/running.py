@@ -87,10 +87,10 @@ def do(
                     manifest.add(sound)
                     outcome.count(sound)
                     _raise_fatal(records, outcome)
-                    if not began:
+                    if records and not began:
                         began, outcome.first = time.monotonic(), outcome.made
                         outcome.starting = began - start
-                    outcome.working = time.monotonic() - began
+                    outcome.working = time.monotonic() - began if began else 0.0
                     progress(outcome)
                     if stop.is_set():
                         break

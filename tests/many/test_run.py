@@ -113,7 +113,7 @@ def test_a_killed_worker_loses_nothing_and_a_second_start_does_what_is_missing(p
     shutil.copy(mine / "008.jpg", mine / "007.jpg")
     shutil.copy(mine / "009.jpg", mine / "new.jpg")
     (mine / "cut.jpg").write_bytes((mine / "010.jpg").read_bytes()[:2000])
-    status, told, said = finish(start("--source", mine, "--labels", masks, *WORKERS, *SIZE))
+    status, told, said = finish(start("--source", mine, "--labels", masks, "--on", "local", "--workers", "1", *SIZE))
     assert status == 1
     assert (told["pictures"], told["before"], told["made"], told["bad"]) == (PICTURES + 2, PICTURES - 2, 3, 1)
     assert f"fcn-edge: {mine}/cut.jpg: is not a picture that can be read, or is broken." in said
@@ -128,6 +128,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_a_lost_manifest_costs_no_picture(photos, tmp_path):
     masks, overlays = tmp_path / "masks", tmp_path / "overlays"
     outputs = ("--labels", masks, "--out", overlays)
