@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -30,7 +30,9 @@ from fcn_edge.runtime import SERVERS, Progress, fastest_form, open_backend
 from fcn_edge.runtime.files import bundled, look_up, read_spec
 from fcn_edge.runtime.protocol import Backend, FrameBackend
 from fcn_edge.spec import ModelSpec, Resize
-from fcn_edge.tiling import Tiling, open_tiling
+
+if TYPE_CHECKING:
+    from fcn_edge.tiling import Tiling
 
 IN_FLIGHT = 2
 BATCHES = (4, 2, 1)  # frames at once: some runtimes compile for each number, and more gain a CPU nothing
@@ -124,6 +126,8 @@ class Segmenter:
         self.size = size
         self.tiling: Tiling | None = None  # how frames are cut, where they are
         if resize == "tiles":
+            from fcn_edge.tiling import open_tiling  # loaded only where frames are cut
+
             self.tiling = open_tiling(self.spec, self.path, size, overlap)
         self.backend: Backend
         self.choice: str  # why this backend
