@@ -66,8 +66,9 @@ def _check(request: Request) -> Path | None:
     """The folder for overlays, if there is to be one."""
     if len(request.sources) != 1:
         raise UsageError("--on takes one --source: a list of pictures, a folder or a 'glob'.")
-    if len(request.outs) > 1 or any("://" in out or Path(out).suffix for out in request.outs):
-        raise UsageError(f"--out {request.outs[-1]}: with --on it is a folder, for a picture each. Name one folder.")
+    wrong = [out for number, out in enumerate(request.outs) if number or "://" in out or Path(out).suffix]
+    if wrong:
+        raise UsageError(f"--out {wrong[0]}: with --on it is a folder, for a picture each. Name one folder.")
     if not request.outs and request.labels is None:
         raise UsageError("--on: nothing to write is named. Add --labels FOLDER for masks, or --out FOLDER.")
     return Path(request.outs[0]) if request.outs else None

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -59,7 +59,7 @@ class Crew:
         self._gpu = gpu
         self.workers = workers or _count(ray, gpu)
 
-    def results(self, job: Job, pictures: Sequence[Picture]) -> Iterator[list[Record]]:
+    def results(self, job: Job, pictures: Sequence[Picture]) -> Generator[list[Record], None, None]:
         """A record of every picture, in groups as they come, or none for a while. To leave early, close the iterator.
 
         Raises BackendError where the cluster cannot do it.
@@ -238,7 +238,8 @@ def _once(job: Job, pictures: list[Picture], workers: int, gpu: bool, size: int)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"path": picture.path, "name": picture.name} for picture in pictures]
     groups = -(-len(rows) // size)
-    pool = data.ActorPoolStrategy(size=min(workers, groups), max_tasks_in_flight_per_actor=IN_FLIGHT)
+    waiting = IN_FLIGHT if size > 1 else 1  # what waits with a worker that dies is counted as tried, too
+    pool = data.ActorPoolStrategy(size=min(workers, groups), max_tasks_in_flight_per_actor=waiting)
     done = data.from_items(rows, override_num_blocks=groups).map_batches(
         _Worker,
         fn_constructor_args=(job,),

@@ -77,8 +77,8 @@ def make_job(
     telling = {name: value for name, value in options.items() if name not in ELSEWHERE}
     text = msgspec.json.encode([fcn_edge.__version__, content, spec, telling])
     mark = hashlib.sha256(text).hexdigest()[:16]
-    folders = [None if folder is None else os.path.abspath(folder) for folder in (out, labels)]
-    job = Job(model, drawing, *folders, force, mark)
+    drawn, masks = (None if folder is None else os.path.abspath(folder) for folder in (out, labels))
+    job = Job(model, drawing, drawn, masks, force, mark)
     return job, Header(note(spec.name, spec.trained), spec.name, spec.trained, mark, options)
 
 
@@ -120,7 +120,7 @@ class Workbench:
         path = Path(picture.path)
         data = read_bytes(path)
         status = path.stat()
-        digest = hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data.data).hexdigest()
         comment = f"{self._note}, of {digest[:32]}, as {self._job.mark}"
         files = list(self._files(picture.name))
         computed = ""
