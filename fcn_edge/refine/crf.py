@@ -22,7 +22,6 @@ from numba import float32, void
 
 from fcn_edge.jit import kernel, readable, writable
 from fcn_edge.prepare import Ending, scale
-from fcn_edge.refine.core import insisting
 from fcn_edge.refine.large import enlarged, working_size
 from fcn_edge.refine.lattice import LANES, lattice
 from fcn_edge.refine.recipe import OURS, read_figures
@@ -42,7 +41,6 @@ class CrfFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     appearance_colour: float  # b: of 255
     smoothness: float  # w2
     smoothness_place: float  # c: pixels of that picture
-    reach: float | None = None  # such pixels from a border within which a label may change; none: anywhere
 
 
 class Crf:
@@ -59,8 +57,7 @@ class Crf:
         if len(classes) == 1:
             return np.full(ending.labels, classes[0], np.uint8)
         size = working_size(ending.labels, MOST)
-        reach = self._figures.reach and self._figures.reach * max(size) / REFERENCE
-        logits = insisting(upsampled(scores[classes], ending, grid, size), reach)
+        logits = upsampled(scores[classes], ending, grid, size)
         believed = beliefs(logits, scale(frame, size), self._figures)
         return classes.astype(np.uint8)[enlarged(np.moveaxis(believed, 2, 0), ending.labels)]
 

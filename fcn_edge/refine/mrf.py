@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 
 from fcn_edge.prepare import Ending, scale
-from fcn_edge.refine.core import insisting
 from fcn_edge.refine.large import enlarged, working_size
 from fcn_edge.refine.recipe import OURS, read_figures
 from fcn_edge.refine.upsampling import contenders, upsampled
@@ -44,7 +43,6 @@ class MrfFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     flat: float  # wherever it is
     contrast: float  # more, where both look the same
-    reach: float | None = None  # pixels from a border within which a label may change; none: anywhere
 
 
 class Mrf:
@@ -65,8 +63,7 @@ class Mrf:
         if len(classes) == 1:
             return np.full(ending.labels, classes[0], np.uint8)
         size = working_size(ending.labels, MOST)
-        reach = self._figures.reach and self._figures.reach * max(size) / REFERENCE
-        own = costs(insisting(upsampled(scores[classes], ending, grid, size), reach))
+        own = costs(upsampled(scores[classes], ending, grid, size))
         labels = cheapest(own, between(scale(frame, size), self._figures), self._flow)
         shares = ((labels == number).astype(np.float32) for number in range(len(classes)))
         return classes.astype(np.uint8)[labels if size == ending.labels else enlarged(shares, ending.labels)]
