@@ -164,6 +164,7 @@ def reach(on: str) -> None:
             f"--on {on}: nobody answers there: {reason}. Start it on the head: ray start --head "
             "--ray-client-server-port=10001"
         ) from error
+    library("grpc", INSTALL)  # Ray does without it, its client does not
 
 
 def _check_version(ray: Any, on: str) -> None:
