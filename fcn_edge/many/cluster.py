@@ -18,6 +18,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -40,6 +41,7 @@ QUIET = {  # read when Ray is imported or starts its processes; what the user ha
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # not a minute, where one signal ended its processes and this one
 }
+TOKEN = Path("~/.ray/auth_token")  # where Ray itself lays it and looks for it
 STORE = 100 * 2**20  # bytes of shared memory: only paths and records go through it, and Ray takes no less than 75 MiB
 GROUPS_EACH = 16  # a worker: so that all end at about the same time
 SMALLEST_GROUP, LARGEST_GROUP = 8, 64  # pictures; groups are handed out ten times a second, and a death costs one
@@ -150,6 +152,10 @@ def reach(on: str) -> None:
         raise UsageError(f"--on {on}: is neither local nor an address like ray://HOST:10001.")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if on != LOCAL and TOKEN.expanduser().exists():
+        os.environ.setdefault(
+            "RAY_AUTH_MODE", "token"
+        )  # a head asks for it where it has one; Ray's client does not look
     library("ray", INSTALL)
     if on == LOCAL:
         return
