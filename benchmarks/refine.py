@@ -4,7 +4,7 @@
     python benchmarks/refine.py --data VOC2012:trainaug --held-back --refine guided --try weight=2,4,8 color=40,60
     python benchmarks/refine.py --data VOC2012:trainaug --held-back --refine crf --published
     python benchmarks/refine.py --data VOC2012:val --time
-    python benchmarks/refine.py --draw docs/refine
+    python benchmarks/refine.py --draw docs/refine --masks extra/JPEGImages/coco_000000187334.jpg
 
 The network runs once a picture, and every back end gets the same scores; `none` is `decode`. Mean IoU and boundary F at
 1, 3 and 5 pixels are those of `fcn-edge eval`, in per cent. A picture that the model has met is left out; --held-back
@@ -181,6 +181,14 @@ def draw(opened: Opened, ways: dict[str, Labels], folder: Path) -> None:
         cv2.imwrite(str(folder / f"{photo.stem}.jpg"), grid, [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
+def draw_masks(opened: Opened, ways: dict[str, Labels], photo: Path, folder: Path) -> None:
+    """What is no background of one picture, by every way beside each other: of a photo that may not be shown itself."""
+    given = opened.given(read_image(photo))
+    masks = [np.where(way(*given)[..., None] > 0, 235, 40).astype(np.uint8).repeat(3, axis=2) for way in ways.values()]
+    shown = [named(mask, name) for mask, name in zip(masks, ways, strict=True)]
+    cv2.imwrite(str(folder / f"{photo.stem}.png"), np.hstack(shown))
+
+
 def named(picture: np.ndarray, name: str) -> np.ndarray:
     for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
         cv2.putText(picture, name, (10, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.8, color, width, cv2.LINE_AA)
@@ -232,6 +240,7 @@ def main() -> None:
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--draw", type=Path, metavar="FOLDER")
+    parser.add_argument("--masks", type=Path, metavar="PICTURE", help="with --draw: its labels alone, too")
     arguments = parser.parse_args()
     opened = Opened(arguments.model)
     ways = {} if arguments.tried or arguments.published else open_ways(arguments.refine.split(","))
@@ -239,6 +248,8 @@ def main() -> None:
         ways = {NONE: decoded, **dict(candidates(arguments.refine, arguments.tried, arguments.published))}
     if arguments.draw:
         draw(opened, ways, arguments.draw)
+        if arguments.masks:
+            draw_masks(opened, ways, arguments.masks, arguments.draw)
     for data in arguments.data:
         samples = opened.samples(data, arguments.held_back, arguments.every)
         if arguments.time:

@@ -152,10 +152,8 @@ def reach(on: str) -> None:
         raise UsageError(f"--on {on}: is neither local nor an address like ray://HOST:10001.")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if on != LOCAL and TOKEN.expanduser().exists():
-        os.environ.setdefault(
-            "RAY_AUTH_MODE", "token"
-        )  # a head asks for it where it has one; Ray's client does not look
+    if on != LOCAL and TOKEN.expanduser().exists():  # a head asks for it where it has one; Ray's client does not look
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     library("ray", INSTALL)
     if on == LOCAL:
         return
