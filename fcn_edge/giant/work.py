@@ -105,7 +105,7 @@ def _save(path: Path, pack: Callable[..., None], **arrays: np.ndarray) -> None:
     packed = io.BytesIO()  # packed beside the disk: zipfile says nothing useful of one that fills up
     pack(packed, **arrays)
     with replacing(path) as file:
-        file.write_bytes(packed.getbuffer())
+        file.write_bytes(packed.getvalue())
 
 
 def _load(path: Path, name: str) -> np.ndarray:
