@@ -17,22 +17,22 @@ from torch.nn import functional as F
 from fcn_edge.models import vgg
 from fcn_edge.models.dilation import dilated
 from fcn_edge.models.lite import FCNLite
-from fcn_edge.models.network import CAFFE, IMAGENET, Geometry, Network, Normalisation
+from fcn_edge.models.network import CAFFE, Geometry
 
 OUTPUT_STRIDE = 8
 FULLY_CONNECTED = 1024  # LargeFOV's: a quarter of VGG16's 4096
 HOLES = 12  # LargeFOV's: fc6 sees 3x3 positions, each 96 pixels from the next
 
 
-class DeepLabVGG16(Network):
+class DeepLabVGG16(vgg.VGG16):
     """VGG16 at stride 8: pools of 3x3, the last two of which keep the size, and every fifth-stage filter with holes.
 
-    Sides are 8k+1. With pools centred on what they keep, as the authors' network has them, position i of the scores
-    lies at pixel 8i, and corners stay aligned.
+    Of torchvision's VGG16 it takes the convolutions alone, for fc6 and fc7 have other shapes here. Sides are 8k+1. With
+    pools centred on what they keep, as the authors' network has them, position i of the scores lies at pixel 8i, and
+    corners stay aligned.
     """
 
     geometry = Geometry(513, OUTPUT_STRIDE, "k*stride+1", output_stride=OUTPUT_STRIDE, grid="align_corners")
-    trunk = "conv"
 
     def __init__(self, classes: int) -> None:
         super().__init__(CAFFE.mean, CAFFE.std, CAFFE.color)
@@ -49,22 +49,6 @@ class DeepLabVGG16(Network):
         self.fc6 = vgg.for_relu(nn.Conv2d(inputs, FULLY_CONNECTED, 3, padding=HOLES, dilation=HOLES))
         self.fc7 = vgg.for_relu(nn.Conv2d(FULLY_CONNECTED, FULLY_CONNECTED, 1))
         self.fc8 = vgg.starts_at_zero(nn.Conv2d(FULLY_CONNECTED, classes, 1))
-
-    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Takes the convolutions of torchvision's VGG16 too; its fully connected layers have other shapes here."""
-        if "features.0.weight" not in state:
-            return state
-        names = vgg.convolution_names()
-        renamed = {}
-        for key, value in state.items():
-            layer, _, kind = key.rpartition(".")
-            if layer in names:
-                renamed[f"{names[layer]}.{kind}"] = value
-        return renamed
-
-    def expects(self, state: dict[str, Tensor]) -> Normalisation:
-        """torchvision's names mean torchvision's training. Caffe's weights travel under them too: say so to `adopt`."""
-        return IMAGENET if "features.0.weight" in state else self.normalisation
 
     def scores(self, planes: Tensor) -> Tensor:
         return self.head_scores(self.trunk_features(planes))

@@ -10,7 +10,7 @@ First convolution and mean are Caffe's: planes in the order B, G, R, less their 
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +69,38 @@ def vgg16_features(rounding: bool = False, normed: bool = False) -> nn.Sequentia
     return nn.Sequential(*layers)
 
 
-class FCNVGG16(Network):
-    """VGG16 with its fully connected layers turned into convolutions, and zero, one or two skips."""
+class VGG16(Network):
+    """What FCNs on VGG16 share: names, and what they take of torchvision's classifier."""
 
     trunk = "conv"
+    fully_connected: ClassVar[dict[str, str]] = {}  # layers of torchvision's classifier, as they are called here
+    fc6: nn.Conv2d
+    fc7: nn.Conv2d
+
+    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Takes torchvision's VGG16 too, its fully connected layers as convolutions and without its 1000 classes."""
+        if "features.0.weight" not in state:
+            return state
+        names = self.fully_connected | convolution_names()
+        renamed = {}
+        for key, value in state.items():
+            layer, _, kind = key.rpartition(".")
+            if layer in names:
+                here = names[layer]
+                if value.ndim == 2:
+                    value = as_convolution(value, (self.fc6 if here == "fc6" else self.fc7).in_channels)
+                renamed[f"{here}.{kind}"] = value
+        return renamed
+
+    def expects(self, state: dict[str, Tensor]) -> Normalisation:
+        """torchvision's names mean torchvision's training. Caffe's weights travel under them too: say so to `adopt`."""
+        return IMAGENET if "features.0.weight" in state else self.normalisation
+
+
+class FCNVGG16(VGG16):
+    """VGG16 with its fully connected layers turned into convolutions, and zero, one or two skips."""
+
+    fully_connected: ClassVar[dict[str, str]] = {"classifier.0": "fc6", "classifier.3": "fc7"}
 
     def __init__(
         self, classes: int, padding: Padding, ending: Ending, skips: tuple[Skip, ...] = (), scaled: bool = False
@@ -97,25 +125,6 @@ class FCNVGG16(Network):
             self.add_module(f"score_pool{skip.pool}", starts_at_zero(nn.Conv2d(channels, classes, 1)))
             self.add_module(skip.upscore, learned(classes, 2, padding=keeps_size(2) if same else 0))
         self.add_module(ending.name, fixed(classes, ending.factor))
-
-    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Takes torchvision's VGG16 too, its fully connected layers as convolutions and without its 1000 classes."""
-        if "features.0.weight" not in state:
-            return state
-        names = {"classifier.0": "fc6", "classifier.3": "fc7"} | convolution_names()
-        renamed = {}
-        for key, value in state.items():
-            layer, _, kind = key.rpartition(".")
-            if layer in names:
-                here = names[layer]
-                if value.ndim == 2:
-                    value = as_convolution(value, (self.fc6 if here == "fc6" else self.fc7).in_channels)
-                renamed[f"{here}.{kind}"] = value
-        return renamed
-
-    def expects(self, state: dict[str, Tensor]) -> Normalisation:
-        """torchvision's names mean torchvision's training. Caffe's weights travel under them too: say so to `adopt`."""
-        return IMAGENET if "features.0.weight" in state else self.normalisation
 
     def scores(self, planes: Tensor) -> Tensor:
         return self.head_scores(self.trunk_features(planes))

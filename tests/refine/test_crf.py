@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from disk import blurred_disk
 
 from fcn_edge.decode import decode
 from fcn_edge.prepare import Ending
@@ -133,13 +134,7 @@ def test_a_silent_crf_gives_the_labels_of_decode() -> None:
 
 
 def test_a_blurred_disk_gets_the_edge_that_the_frame_has() -> None:
-    frame = np.full((120, 160, 3), (90, 130, 80), np.uint8)
-    truth = np.zeros((120, 160), np.uint8)
-    cv2.circle(truth, (80, 60), 33, 7, -1)
-    frame[truth == 7] = (40, 60, 190)
-    coarse = cv2.resize((truth == 7).astype(np.float32), (8, 6), interpolation=cv2.INTER_AREA)
-    scores = np.full((21, 6, 8), -9, np.float32)
-    scores[0], scores[7] = 3 - 6 * coarse, 6 * coarse - 3
+    frame, truth, scores = blurred_disk()
     before = decode(scores, frame.shape[:2])
     after = Crf()(scores, frame, on_frame(frame), "half_pixel")
     assert (before != truth).mean() > 0.01
