@@ -33,7 +33,7 @@ from fcn_edge.runtime.common import first_line, library
 from fcn_edge.runtime.host import physical_cores
 
 LOCAL, DISTANT = "local", "ray://"
-INSTALL = "pip install 'fcn-edge[ray]'"
+INSTALL = "pip install 'ray[data]<2.64' grpcio"
 QUIET = {  # read when Ray is imported or starts its processes; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report every run to its makers
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

@@ -26,7 +26,7 @@ from fcn_edge.refine.upsampling import contenders, upsampled
 from fcn_edge.runtime.common import library
 from fcn_edge.spec import Grid
 
-INSTALL = 'pip install "fcn-edge[refine]"'
+INSTALL = "pip install ortools"
 REFERENCE = 500  # pixels of a VOC picture's longer side
 UNIT = 1000  # costs are whole numbers of 1/1000: the cut is then exact, and the same everywhere
 IMPOSSIBLE = 50  # -log P at most: more would only overflow

@@ -59,7 +59,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    pytest.importorskip("ray.data", reason="pip install 'fcn-edge[ray]'")
+    pytest.importorskip("ray.data", reason="pip install -e '.[ray]'")
     command = [*FCN_EDGE, *map(str, arguments), "--json"]
     env = {**os.environ, **environment}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -200,7 +200,7 @@ def test_a_cluster_is_reached_through_its_client(photos, plain, tmp_path):
 @contextmanager
 def started_cluster() -> Iterator[str]:
     """A head of two cores with Ray's client server, in a folder of its own."""
-    pytest.importorskip("ray.data", reason="pip install 'fcn-edge[ray]'")
+    pytest.importorskip("ray.data", reason="pip install -e '.[ray]'")
     port, client = free_port(), free_port()
     with TemporaryDirectory(prefix="fcn-edge-", ignore_cleanup_errors=True) as folder:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
@@ -277,7 +277,7 @@ def job(tmp_path) -> Job:
 
 
 def test_an_address_with_nobody_behind_it_is_told_with_what_starts_a_head(job):
-    pytest.importorskip("ray.data", reason="pip install 'fcn-edge[ray]'")
+    pytest.importorskip("ray.data", reason="pip install -e '.[ray]'")
     on = f"ray://127.0.0.1:{free_port()}"
     with (
         pytest.raises(BackendError, match=f"--on {on}: nobody answers there: Connection refused.*ray start"),
@@ -294,7 +294,7 @@ def test_an_address_with_nobody_behind_it_is_told_with_what_starts_a_head(job):
 def test_without_ray_the_line_that_installs_it_is_given(job, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(BackendError, match=r"ray is not installed: pip install 'fcn-edge\[ray\]'"),
+        pytest.raises(BackendError, match=r"ray is not installed: pip install 'ray\[data\]<2.64' grpcio"),
         cluster("local", None, job),
     ):
         pass
